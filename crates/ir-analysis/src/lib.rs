@@ -1,0 +1,6 @@
+//! What the paper measures, on anything that is a residual network.
+
+mod number;
+pub mod results;
+
+pub use number::Number;

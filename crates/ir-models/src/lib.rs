@@ -1,0 +1,5 @@
+//! Residual networks.
+
+mod network;
+
+pub use network::{Block, ResidualNetwork};

@@ -1,0 +1,134 @@
+//! The one idea: a residual network is five functions.
+
+use candle_core::{Result, Tensor};
+
+/// What a measure has to know about a block besides its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// The stage the block belongs to, counted from 0. Within a stage every h_j has one
+    /// shape; only the last stage has the shape that the head reads.
+    pub stage: usize,
+    /// Whether the shortcut is something other than the identity. Such a block has no h_j
+    /// of the branch's shape; measures then use s_j = shortcut(h_j) in its place.
+    pub transition: bool,
+}
+
+/// A residual network, as the five functions of
+///
+/// ```text
+/// h_0     = stem(images)
+/// h_{j+1} = after_j( shortcut_j(h_j) + branch_j(h_j) )      j = 0 … L−1
+/// logits  = head(h_L)
+/// ```
+///
+/// Every measure of the paper is a loop over these five, so a network that implements
+/// them can be put under every measure of `ir-analysis`.
+///
+/// # Contract
+///
+/// - All five evaluate: batch norm reads its running statistics, nothing is random, and
+///   the output for one sample does not depend on the others in the batch.
+/// - h_j may have any shape whose first dimension is the batch N (`[N, C, H, W]` in the
+///   paper's nets, `[N, T, D]` in a transformer).
+/// - `shortcut(j, h)` and `branch(j, h)` have the same shape.
+/// - The functions are made of differentiable Candle operations, so that
+///   `Tensor::backward` reaches their input.
+///
+/// # Example
+///
+/// A network of one linear block, h + W h, on vectors:
+///
+/// ```
+/// use candle_core::{Device, Result, Tensor};
+/// use ir_models::{Block, ResidualNetwork};
+///
+/// struct Tiny {
+///     weight: Tensor,
+/// }
+///
+/// impl ResidualNetwork for Tiny {
+///     fn blocks(&self) -> Vec<Block> {
+///         vec![Block { stage: 0, transition: false }]
+///     }
+///     fn stem(&self, images: &Tensor) -> Result<Tensor> {
+///         images.flatten_from(1)
+///     }
+///     fn branch(&self, _block: usize, h: &Tensor) -> Result<Tensor> {
+///         h.matmul(&self.weight)
+///     }
+///     fn head(&self, h: &Tensor) -> Result<Tensor> {
+///         Ok(h.clone())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let tiny = Tiny { weight: Tensor::new(&[[0f32, 1.], [1., 0.]], &Device::Cpu)? };
+/// let logits = tiny.logits(&Tensor::new(&[[1f32, 2.]], &Device::Cpu)?)?;
+/// assert_eq!(logits.to_vec2::<f32>()?, [[3., 3.]]);
+/// # Ok(())
+/// # }
+/// ```
+pub trait ResidualNetwork {
+    /// The blocks in order; `L = blocks().len()`. Stages start at 0 and never decrease.
+    fn blocks(&self) -> Vec<Block>;
+
+    /// h_0 from a batch of normalised images `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// Whatever Candle reports, as in all five.
+    fn stem(&self, images: &Tensor) -> Result<Tensor>;
+
+    /// S_j(h_j): the identity unless the block is a transition.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn shortcut(&self, block: usize, h: &Tensor) -> Result<Tensor> {
+        let _ = block;
+        Ok(h.clone())
+    }
+
+    /// F_j(h_j): what the block adds.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn branch(&self, block: usize, h: &Tensor) -> Result<Tensor>;
+
+    /// What happens to the sum before the next block reads it: the identity in the paper's
+    /// pre-activation nets, average pooling between the stages of its avg-pooling net,
+    /// ReLU in post-activation nets.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn after(&self, block: usize, sum: &Tensor) -> Result<Tensor> {
+        let _ = block;
+        Ok(sum.clone())
+    }
+
+    /// The logits `[N, classes]` from h_L, or from any h of the last stage: the exits of the
+    /// paper plug this head after earlier blocks.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn head(&self, h: &Tensor) -> Result<Tensor>;
+
+    /// h_{j+1} from h_j: one whole block.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn step(&self, block: usize, h: &Tensor) -> Result<Tensor> {
+        let sum = (self.shortcut(block, h)? + self.branch(block, h)?)?;
+        self.after(block, &sum)
+    }
+
+    /// The plain forward pass: logits `[N, classes]` of a batch of images.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        let mut h = self.stem(images)?;
+        for block in 0..self.blocks().len() {
+            h = self.step(block, &h)?;
+        }
+        self.head(&h)
+    }
+}
