@@ -130,5 +130,6 @@ fn file_name(step: &Step, extension: &str) -> String {
     format!("{name}.{extension}")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;

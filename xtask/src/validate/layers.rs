@@ -87,8 +87,11 @@ mod tests {
 
     use super::*;
 
-    /// Metadata of a workspace of these crates, each with its dependencies as (name, kind).
-    fn workspace(crates: &[(&str, &[(&str, Option<&str>)])]) -> Metadata {
+    /// A crate's name and its dependencies, each as (name, kind).
+    type Crate<'a> = (&'a str, &'a [(&'a str, Option<&'a str>)]);
+
+    /// Metadata of a workspace of these crates.
+    fn workspace(crates: &[Crate<'_>]) -> Metadata {
         let id = |name: &str| format!("path+file:///w/{name}#0.1.0");
         let packages: Vec<Value> = crates
             .iter()
