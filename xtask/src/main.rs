@@ -7,6 +7,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use cargo_metadata::{Metadata, MetadataCommand};
 use clap::Parser;
 
 mod elapsed;
@@ -43,6 +45,12 @@ fn enter_workspace_root() -> anyhow::Result<()> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     std::env::set_current_dir(root.canonicalize()?)?;
     Ok(())
+}
+
+/// The workspace as cargo sees it, without its dependencies' own dependencies.
+fn metadata() -> anyhow::Result<Metadata> {
+    let metadata = MetadataCommand::new().no_deps().exec();
+    metadata.context("cargo metadata failed")
 }
 
 /// The cargo that started this command, so that every step uses one toolchain.

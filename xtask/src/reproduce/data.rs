@@ -49,8 +49,8 @@ impl Source {
     /// The source that the arguments ask for, before anything was looked for.
     pub(super) fn before_looking(data: Option<&str>) -> Self {
         match data {
-            None => Self::Named,
-            Some("synthetic") => Self::Synthetic(None),
+            None | Some("cifar10" | "cifar100") => Self::Named,
+            Some("synthetic" | "synthetic10" | "synthetic100") => Self::Synthetic(None),
             Some(folder) => Self::Folder(folder.to_owned()),
         }
     }

@@ -10,7 +10,7 @@ use self::data::{Ask, Source};
 use self::plan::Plan;
 use self::profiles::Profile;
 use self::run::{Outcome, Runner};
-use crate::cargo;
+use crate::{cargo, metadata};
 
 mod data;
 mod plan;
@@ -18,9 +18,6 @@ mod profiles;
 mod run;
 mod shell;
 mod stamp;
-
-/// Where `cargo build --release` leaves the command.
-const RELEASE_IR: &str = "target/release/ir";
 
 /// Arguments of `cargo xtask reproduce`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +52,7 @@ pub(crate) struct Args {
 /// Carries out the plan of a profile, or prints it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let profile = profiles::of(args.profile);
-    let ir = args.ir.clone().unwrap_or_else(|| RELEASE_IR.into());
+    let ir = args.ir.clone().map_or_else(built_ir, Ok)?;
     if args.dry_run {
         let source = Source::before_looking(args.data.as_deref());
         let plan = Plan::new(profile, &source, &args.out);
@@ -97,6 +94,17 @@ fn wait_on_interrupt() -> Result<&'static AtomicBool> {
     })
     .context("setting the handler for Ctrl-C")?;
     Ok(&INTERRUPTED)
+}
+
+/// Where cargo leaves the command, relative to the workspace if it lies there.
+fn built_ir() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    let target = &metadata.target_directory;
+    let folder = target
+        .strip_prefix(&metadata.workspace_root)
+        .unwrap_or(target);
+    let name = format!("ir{}", std::env::consts::EXE_SUFFIX);
+    Ok(folder.join("release").join(name).into())
 }
 
 fn build_ir() -> Result<()> {

@@ -1,7 +1,9 @@
 //! The layer rule: dependencies between the crates of the workspace only point down.
 
-use anyhow::{Context, Result};
-use cargo_metadata::{Metadata, MetadataCommand};
+use anyhow::Result;
+use cargo_metadata::Metadata;
+
+use crate::metadata;
 
 /// Each crate of the workspace, top to bottom, with the crates below that it may use.
 /// Whatever is not listed is forbidden, for tests and build scripts as well.
@@ -32,11 +34,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
 
 /// The arrows of this workspace that break the rule, one sentence each.
 pub(super) fn check() -> Result<Vec<String>> {
-    let metadata = MetadataCommand::new()
-        .no_deps()
-        .exec()
-        .context("cargo metadata failed")?;
-    Ok(problems(&metadata))
+    Ok(problems(&metadata()?))
 }
 
 fn problems(metadata: &Metadata) -> Vec<String> {

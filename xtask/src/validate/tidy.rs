@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::MetadataCommand;
+
+use crate::metadata;
 
 /// Where unsafe code may stand: the kernels, and the one memory map of a checkpoint.
 const UNSAFE_ALLOWED: [&str; 2] = [
@@ -63,7 +64,7 @@ fn repository_files() -> Result<Vec<String>> {
 }
 
 fn crate_names() -> Result<BTreeSet<String>> {
-    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let metadata = metadata()?;
     let members = metadata.workspace_packages();
     Ok(members.iter().map(|p| p.name.to_string()).collect())
 }
