@@ -1,0 +1,152 @@
+//! `cargo xtask validate`: what a change has to satisfy, cheapest first, up to the first failure.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo;
+use crate::elapsed::Elapsed;
+
+mod layers;
+mod tidy;
+
+/// Arguments of `cargo xtask validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only these checks, in the order below; all of them if none is named.
+    #[arg(value_parser = CHECKS.map(|check| check.name))]
+    checks: Vec<String>,
+}
+
+/// One check: what it is called and what it does.
+struct Check {
+    name: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A cargo command with its arguments and one environment variable.
+    Cargo(
+        &'static [&'static str],
+        Option<(&'static str, &'static str)>,
+    ),
+    /// The same for a cargo subcommand that not everybody has installed.
+    Installed(&'static [&'static str]),
+    /// A function of this crate that returns the problems found.
+    Own(fn() -> Result<Vec<String>>),
+}
+
+/// Every compiling check names the whole workspace: cargo then resolves the features of the
+/// dependencies once, and no check rebuilds what another has built.
+const CHECKS: [Check; 7] = [
+    Check {
+        name: "format",
+        kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
+    },
+    Check {
+        name: "layers",
+        kind: Kind::Own(layers::check),
+    },
+    Check {
+        name: "tidy",
+        kind: Kind::Own(tidy::check),
+    },
+    Check {
+        name: "deny",
+        kind: Kind::Installed(&["deny", "check"]),
+    },
+    Check {
+        name: "clippy",
+        kind: Kind::Cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            None,
+        ),
+    },
+    Check {
+        name: "docs",
+        kind: Kind::Cargo(
+            &["doc", "--workspace", "--no-deps"],
+            Some(("RUSTDOCFLAGS", "-D warnings")),
+        ),
+    },
+    Check {
+        name: "tests",
+        kind: Kind::Cargo(&["test", "--workspace"], None),
+    },
+];
+
+/// Runs the checks and stops at the first that fails.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
+    let wanted =
+        |check: &&Check| args.checks.is_empty() || args.checks.iter().any(|n| n == check.name);
+    for check in CHECKS.iter().filter(wanted) {
+        println!("validate: {}", check.name);
+        check.run()?;
+    }
+    println!("validate: passed in {}", Elapsed(start.elapsed()));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Check {
+    fn run(&self) -> Result<()> {
+        match self.kind {
+            Kind::Cargo(arguments, variable) => self.run_cargo(arguments, variable),
+            Kind::Installed(arguments) if is_installed(arguments[0]) => {
+                self.run_cargo(arguments, None)
+            }
+            Kind::Installed(arguments) => {
+                println!("cargo-{} is not installed, skipped", arguments[0]);
+                Ok(())
+            }
+            Kind::Own(find_problems) => {
+                let problems = find_problems()?;
+                if problems.is_empty() {
+                    return Ok(());
+                }
+                for problem in &problems {
+                    println!("{problem}");
+                }
+                bail!(
+                    "{}",
+                    self.failed(&format!("cargo xtask validate {}", self.name))
+                )
+            }
+        }
+    }
+
+    fn run_cargo(&self, arguments: &[&str], variable: Option<(&str, &str)>) -> Result<()> {
+        let status = cargo()
+            .args(arguments)
+            .envs(variable)
+            .status()
+            .context("cargo could not be started")?;
+        if !status.success() {
+            let setting = variable.map(|(name, value)| format!("{name}='{value}' "));
+            let command = format!(
+                "{}cargo {}",
+                setting.unwrap_or_default(),
+                arguments.join(" ")
+            );
+            bail!("{}", self.failed(&command));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, command: &str) -> String {
+        format!("validate failed at {}; to repeat it: {command}", self.name)
+    }
+}
+
+fn is_installed(subcommand: &str) -> bool {
+    let version = cargo().args([subcommand, "--version"]).output();
+    version.is_ok_and(|output| output.status.success())
+}
