@@ -4,8 +4,9 @@
     reason = "this is a command; its lines on stdout are its result"
 )]
 
+use std::env;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use anyhow::Context;
 use cargo_metadata::{Metadata, MetadataCommand};
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
 /// Every command works on the workspace, from whichever of its folders it was started.
 fn enter_workspace_root() -> anyhow::Result<()> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    std::env::set_current_dir(root.canonicalize()?)?;
+    env::set_current_dir(root.canonicalize()?)?;
     Ok(())
 }
 
@@ -53,7 +54,16 @@ fn metadata() -> anyhow::Result<Metadata> {
     metadata.context("cargo metadata failed")
 }
 
-/// The cargo that started this command, so that every step uses one toolchain.
-fn cargo() -> std::process::Command {
-    std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+/// The cargo that started this command, so that every step uses one toolchain. It sets variables
+/// about this package, which some build scripts watch; handed on, they would make it build
+/// dependencies again that a cargo started by hand has built.
+fn cargo() -> process::Command {
+    let mut cargo = process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }

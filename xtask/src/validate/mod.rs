@@ -31,8 +31,8 @@ enum Kind {
         &'static [&'static str],
         Option<(&'static str, &'static str)>,
     ),
-    /// The same for a cargo subcommand that not everybody has installed.
-    Installed(&'static [&'static str]),
+    /// cargo-deny, as far as it is installed and can reach the advisories.
+    Deny,
     /// A function of this crate that returns the problems found.
     Own(fn() -> Result<Vec<String>>),
 }
@@ -54,7 +54,7 @@ const CHECKS: [Check; 7] = [
     },
     Check {
         name: "deny",
-        kind: Kind::Installed(&["deny", "check"]),
+        kind: Kind::Deny,
     },
     Check {
         name: "clippy",
@@ -100,13 +100,7 @@ impl Check {
     fn run(&self) -> Result<()> {
         match self.kind {
             Kind::Cargo(arguments, variable) => self.run_cargo(arguments, variable),
-            Kind::Installed(arguments) if is_installed(arguments[0]) => {
-                self.run_cargo(arguments, None)
-            }
-            Kind::Installed(arguments) => {
-                println!("cargo-{} is not installed, skipped", arguments[0]);
-                Ok(())
-            }
+            Kind::Deny => self.run_deny(),
             Kind::Own(find_problems) => {
                 let problems = find_problems()?;
                 if problems.is_empty() {
@@ -141,12 +135,23 @@ impl Check {
         Ok(())
     }
 
+    fn run_deny(&self) -> Result<()> {
+        let succeeds = |arguments: &[&str]| {
+            let output = cargo().arg("deny").args(arguments).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !succeeds(&["--version"]) {
+            println!("cargo-deny is not installed, skipped");
+            return Ok(());
+        }
+        if succeeds(&["fetch", "db"]) {
+            return self.run_cargo(&["deny", "check"], None);
+        }
+        println!("the advisory database cannot be reached, advisories skipped");
+        self.run_cargo(&["deny", "check", "bans", "licenses", "sources"], None)
+    }
+
     fn failed(&self, command: &str) -> String {
         format!("validate failed at {}; to repeat it: {command}", self.name)
     }
-}
-
-fn is_installed(subcommand: &str) -> bool {
-    let version = cargo().args([subcommand, "--version"]).output();
-    version.is_ok_and(|output| output.status.success())
 }
