@@ -41,7 +41,12 @@ impl Summary {
 
     /// [`Summary::of`] values that have no deviation of their own.
     pub(crate) fn of_means(values: &[f64]) -> Option<Self> {
-        Self::of(&values.iter().map(|&value| (value, None)).collect::<Vec<_>>())
+        Self::of(
+            &values
+                .iter()
+                .map(|&value| (value, None))
+                .collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -63,7 +68,10 @@ impl Group {
         let mut groups: Vec<Self> = Vec::new();
         for run in runs {
             let title = run.info.model.clone();
-            match groups.iter_mut().find(|g| same_settings(g.info(), &run.info)) {
+            match groups
+                .iter_mut()
+                .find(|g| same_settings(g.info(), &run.info))
+            {
                 Some(group) => group.add(run)?,
                 None => groups.push(Self {
                     runs: vec![run],
@@ -150,18 +158,21 @@ impl Group {
         let Some(first) = self.splits(split).next() else {
             return Vec::new();
         };
-        let summaries = first.blocks.iter().enumerate().filter_map(|(index, block)| {
-            let values: Vec<_> = self
-                .splits(split)
-                .filter_map(|split| value(split, split.blocks.get(index)?))
-                .collect();
-            Some(BlockSummary {
-                block: block.block,
-                stage: block.stage,
-                transition: block.transition,
-                summary: Summary::of(&values)?,
-            })
-        });
+        let summaries = first
+            .blocks
+            .iter()
+            .enumerate()
+            .filter_map(|(index, block)| {
+                let values: Vec<_> = self
+                    .splits(split)
+                    .filter_map(|split| value(split, split.blocks.get(index)?))
+                    .collect();
+                Some(BlockSummary {
+                    block: block.block,
+                    transition: block.transition,
+                    summary: Summary::of(&values)?,
+                })
+            });
         summaries.collect()
     }
 }
@@ -171,8 +182,6 @@ impl Group {
 pub(crate) struct BlockSummary {
     /// The block's index.
     pub(crate) block: usize,
-    /// Its stage.
-    pub(crate) stage: usize,
     /// Whether its shortcut is not the identity.
     pub(crate) transition: bool,
     /// The measure.
@@ -204,7 +213,10 @@ fn title(group: &Group, all: &[Group]) -> String {
         .filter(|g| g.info().model == info.model && g.info().dataset == info.dataset)
         .collect();
     if twins.len() > 1 {
-        if twins.iter().all(|g| std::ptr::eq(*g, group) || g.info().epochs != info.epochs) {
+        if twins
+            .iter()
+            .all(|g| std::ptr::eq(*g, group) || g.info().epochs != info.epochs)
+        {
             title = format!("{title}, {} epochs", info.epochs);
         } else {
             let position = twins.iter().position(|g| std::ptr::eq(*g, group));

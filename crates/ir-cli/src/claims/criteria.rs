@@ -1,7 +1,9 @@
 //! The claims with their criteria. They were written down before any run and are changed for
 //! none; a criterion that fails is a finding.
 
-use ir_analysis::results::{BlockMeasures, Exit, Group, Groups, Results, ScaleSource, Split, Unroll};
+use ir_analysis::results::{
+    BlockMeasures, Exit, Group, Groups, Results, ScaleSource, Split, Unroll,
+};
 
 use super::{Claim, Limit, Scope, Unit, median, test};
 
@@ -249,7 +251,9 @@ pub(super) const CLAIMS: &[Claim] = &[
 ];
 
 fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.into_iter().fold((0.0, 0usize), |(s, c), v| (s + v, c + 1));
+    let (sum, count) = values
+        .into_iter()
+        .fold((0.0, 0usize), |(s, c), v| (s + v, c + 1));
     (count > 0).then(|| sum / count as f64)
 }
 
@@ -320,7 +324,10 @@ fn upper_drop_median(results: &Results) -> Option<f64> {
 fn largest_drop(results: &Results) -> Option<f64> {
     let costs = costs(results)?;
     let blocks = &test(results)?.blocks;
-    let plain = costs.into_iter().zip(blocks).filter(|(_, block)| !block.transition);
+    let plain = costs
+        .into_iter()
+        .zip(blocks)
+        .filter(|(_, block)| !block.transition);
     largest(plain.map(|(cost, _)| cost))
 }
 
@@ -329,8 +336,15 @@ fn plain(
     results: &Results,
     value: impl Fn(&BlockMeasures) -> Option<f64>,
 ) -> Option<Vec<(usize, f64)>> {
-    let blocks = test(results)?.blocks.iter().filter(|block| !block.transition);
-    Some(blocks.filter_map(|block| Some((block.stage, value(block)?))).collect())
+    let blocks = test(results)?
+        .blocks
+        .iter()
+        .filter(|block| !block.transition);
+    Some(
+        blocks
+            .filter_map(|block| Some((block.stage, value(block)?)))
+            .collect(),
+    )
 }
 
 fn share_negative(
@@ -338,13 +352,24 @@ fn share_negative(
     cosine: impl Fn(&BlockMeasures) -> Option<f64>,
 ) -> Option<f64> {
     let cosines = plain(results, cosine)?;
-    mean(cosines.into_iter().map(|(_, cosine)| f64::from(u8::from(cosine < 0.0))))
+    mean(
+        cosines
+            .into_iter()
+            .map(|(_, cosine)| f64::from(u8::from(cosine < 0.0))),
+    )
 }
 
 fn last_stage_less_first(results: &Results) -> Option<f64> {
     let cosines = plain(results, |block| block.cosine)?;
     let last = results.stages.last()?.stage;
-    let of = |wanted: usize| mean(cosines.iter().filter(|(s, _)| *s == wanted).map(|(_, c)| *c));
+    let of = |wanted: usize| {
+        mean(
+            cosines
+                .iter()
+                .filter(|(s, _)| *s == wanted)
+                .map(|(_, c)| *c),
+        )
+    };
     Some(of(last)? - of(0)?)
 }
 
@@ -360,7 +385,10 @@ fn upper_half_less_lower(results: &Results) -> Option<f64> {
 fn smallest_exit_gain(results: &Results) -> Option<f64> {
     let exits = &test(results)?.exits;
     let accuracies: Option<Vec<f64>> = exits.iter().map(|exit| exit.groups.all.accuracy).collect();
-    accuracies?.windows(2).map(|pair| pair[1] - pair[0]).min_by(f64::total_cmp)
+    accuracies?
+        .windows(2)
+        .map(|pair| pair[1] - pair[0])
+        .min_by(f64::total_cmp)
 }
 
 /// The exits that Fig. 6 shows.
@@ -378,9 +406,9 @@ fn exits_change(split: &Split, value: impl Fn(&Groups) -> Option<f64>) -> Option
 fn largest_entropy_change(results: &Results) -> Option<f64> {
     let split = test(results)?;
     let of: [fn(&Groups) -> &Group; 3] = [|g| &g.all, |g| &g.correct, |g| &g.borderline];
-    let changes = of.into_iter().filter_map(|of| {
-        exits_change(split, |groups| Some(of(groups).entropy?.0))
-    });
+    let changes = of
+        .into_iter()
+        .filter_map(|of| exits_change(split, |groups| Some(of(groups).entropy?.0)));
     largest(changes)
 }
 
@@ -398,12 +426,20 @@ fn last_test_loss_step(results: &Results) -> Option<f64> {
 }
 
 fn unscaled(split: &Split) -> Option<&Unroll> {
-    split.unroll.iter().find(|unroll| unroll.scale_source == ScaleSource::Unscaled)
+    split
+        .unroll
+        .iter()
+        .find(|unroll| unroll.scale_source == ScaleSource::Unscaled)
 }
 
 /// The scale chosen on the training split, or else the first fixed one.
 fn scaled(split: &Split) -> Option<&Unroll> {
-    let of = |source| split.unroll.iter().find(move |unroll| unroll.scale_source == source);
+    let of = |source| {
+        split
+            .unroll
+            .iter()
+            .find(move |unroll| unroll.scale_source == source)
+    };
     of(ScaleSource::ChosenOnTrain).or_else(|| of(ScaleSource::Fixed))
 }
 
@@ -411,7 +447,11 @@ fn scaled(split: &Split) -> Option<&Unroll> {
 fn growth(unroll: &Unroll) -> Option<f64> {
     let at = |step: Option<&ir_analysis::results::UnrollStep>| loss(&step?.groups.all);
     let growth = at(unroll.steps.last())? / at(unroll.steps.first())?;
-    Some(if growth.is_nan() { f64::INFINITY } else { growth })
+    Some(if growth.is_nan() {
+        f64::INFINITY
+    } else {
+        growth
+    })
 }
 
 fn unrolled_borderline_gain(results: &Results) -> Option<f64> {
@@ -422,7 +462,11 @@ fn unrolled_borderline_gain(results: &Results) -> Option<f64> {
 
 fn largest_unrolled_cosine(results: &Results) -> Option<f64> {
     let steps = scaled(test(results)?)?.steps.iter();
-    largest(steps.filter(|step| step.step > 0).filter_map(|step| step.cosine))
+    largest(
+        steps
+            .filter(|step| step.step > 0)
+            .filter_map(|step| step.cosine),
+    )
 }
 
 fn taylor_sign(results: &Results) -> Option<f64> {

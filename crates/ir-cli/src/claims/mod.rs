@@ -6,9 +6,9 @@
 
 use std::cmp::Ordering;
 
-use serde::Serialize;
 use ir_analysis::Number;
 use ir_analysis::results::{Results, Split};
+use serde::Serialize;
 
 use crate::group::{Group, Summary};
 
@@ -35,8 +35,7 @@ enum Scope {
 impl Scope {
     fn holds(self, results: &Results) -> bool {
         let mut splits = results.splits.values();
-        let transitions =
-            splits.any(|split| split.blocks.iter().any(|block| block.transition));
+        let transitions = splits.any(|split| split.blocks.iter().any(|block| block.transition));
         match self {
             Self::All => true,
             Self::WithTransitions => transitions,
@@ -65,7 +64,9 @@ impl Limit {
             Self::Above(limit) => (limit, &[Ordering::Greater]),
             Self::Below(limit) => (limit, &[Ordering::Less]),
         };
-        value.partial_cmp(&limit).is_some_and(|order| kept.contains(&order))
+        value
+            .partial_cmp(&limit)
+            .is_some_and(|order| kept.contains(&order))
     }
 }
 
@@ -168,13 +169,23 @@ pub(crate) fn judge(groups: &[Group]) -> Vec<Judged> {
         figure: claim.figure,
         claim: claim.statement,
         criterion: claim.criterion,
-        networks: groups.iter().filter_map(|group| finding(claim, group)).collect(),
+        networks: groups
+            .iter()
+            .filter_map(|group| finding(claim, group))
+            .collect(),
     });
-    judged.filter(|judged| !judged.networks.is_empty()).collect()
+    judged
+        .filter(|judged| !judged.networks.is_empty())
+        .collect()
 }
 
 fn finding(claim: &Claim, group: &Group) -> Option<Finding> {
-    let results = || group.runs.iter().filter_map(|run| Some((run.info.seed, run.results.as_ref()?)));
+    let results = || {
+        group
+            .runs
+            .iter()
+            .filter_map(|run| Some((run.info.seed, run.results.as_ref()?)))
+    };
     if results().next().is_some() && !results().any(|(_, results)| claim.scope.holds(results)) {
         return None;
     }

@@ -12,7 +12,9 @@ use crate::run::Run;
 
 /// Draw the paper's figures from runs and write them into one page
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ir report runs/resnet-32-seed-1 runs/resnet-32-seed-2 --out report")]
+#[command(
+    after_help = "Example:\n  ir report runs/resnet-32-seed-1 runs/resnet-32-seed-2 --out report"
+)]
 pub(crate) struct Arguments {
     /// Folders written by `ir train` and `ir analyze`; runs that differ in the seed alone are
     /// averaged

@@ -12,7 +12,7 @@ use super::scene::{Scene, Stroke};
 pub(crate) const WIDTH: f64 = 940.0;
 /// Room left of a panel for its y axis.
 pub(crate) const LEFT: f64 = 60.0;
-const RIGHT: f64 = 88.0;
+const RIGHT: f64 = 116.0;
 const ABOVE: f64 = 52.0;
 const HEIGHT: f64 = 230.0;
 const BELOW: f64 = 52.0;
@@ -23,7 +23,7 @@ pub(crate) struct BlockPanel<'a> {
     pub(crate) group: &'a Group,
     /// What to draw; series later in the list lie above earlier ones.
     pub(crate) series: Vec<Series>,
-    /// Horizontal lines: value, name, stroke.
+    /// Horizontal lines to compare with: value, name, stroke.
     pub(crate) levels: Vec<(f64, String, Stroke)>,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct BlockFigure<'a> {
     pub(crate) y: Scale,
     /// Its title.
     pub(crate) y_title: &'a str,
+    /// Whether the line at 0 is drawn.
+    pub(crate) zero: bool,
     /// The whole figure in words, for those who cannot see it.
     pub(crate) name: &'a str,
 }
@@ -79,16 +81,40 @@ impl BlockFigure<'_> {
         let labels = Labels {
             title: content.group.title.clone(),
             x: "block j".into(),
-            y: if first { self.y_title.to_owned() } else { String::new() },
+            y: if first {
+                self.y_title.to_owned()
+            } else {
+                String::new()
+            },
             x_ticks: x.whole_ticks(if width < WIDTH { 10 } else { 20 }),
             y_ticks: self.y.ticks(6),
         };
         panel.axes(scene, &labels, 33.0);
         panel.stages(scene, stages);
-        for (value, name, stroke) in &content.levels {
-            panel.level(scene, *value, name, *stroke);
+        if self.zero {
+            panel.zero(scene);
         }
-        panel.series(scene, &content.series);
+        let levels = content.levels.iter().map(|level| level_series(level, last));
+        let all: Vec<Series> = levels.chain(content.series.iter().cloned()).collect();
+        panel.series(scene, &all);
+    }
+}
+
+/// A level as a line through the whole panel.
+fn level_series((value, name, stroke): &(f64, String, Stroke), last: f64) -> Series {
+    let end = |x: f64| Point {
+        x,
+        y: *value,
+        deviation: None,
+        hollow: false,
+        note: String::new(),
+    };
+    Series {
+        points: vec![end(-0.5), end(last + 0.5)],
+        stroke: *stroke,
+        radius: 0.0,
+        band: false,
+        label: name.clone(),
     }
 }
 
@@ -129,8 +155,8 @@ pub(crate) fn series(blocks: &[BlockSummary], look: Look, label: &str, unit: f64
     let radius = match (look.strong, dense) {
         (true, false) => 3.2,
         (true, true) => 2.2,
-        (false, false) => 2.2,
-        (false, true) => 1.5,
+        (false, false) => 1.8,
+        (false, true) => 1.3,
     };
     let points = blocks.iter().map(|block| Point {
         x: block.block as f64,
@@ -149,7 +175,11 @@ pub(crate) fn series(blocks: &[BlockSummary], look: Look, label: &str, unit: f64
 }
 
 fn note(block: &BlockSummary, label: &str, unit: f64) -> String {
-    let transition = if block.transition { " (transition)" } else { "" };
+    let transition = if block.transition {
+        " (transition)"
+    } else {
+        ""
+    };
     let deviation = match block.summary.deviation {
         Some(deviation) => format!(" ± {}", significant(deviation * unit, 2)),
         None => String::new(),

@@ -125,7 +125,10 @@ pub(crate) fn style_sheet() -> String {
     let mut css = String::new();
     for colour in Colour::NAMED.into_iter().chain((0..RAMP).map(Colour::Ramp)) {
         let (class, value) = (colour.class(), colour.dark());
-        let _ = write!(css, ".s-{class}{{stroke:{value}}}.f-{class}{{fill:{value}}}");
+        let _ = write!(
+            css,
+            ".s-{class}{{stroke:{value}}}.f-{class}{{fill:{value}}}"
+        );
     }
     css
 }

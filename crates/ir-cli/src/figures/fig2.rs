@@ -2,8 +2,8 @@
 
 use ir_analysis::results::{BlockMeasures, Split};
 
-use crate::group::{BlockSummary, Group};
 use crate::claims::median;
+use crate::group::{BlockSummary, Group};
 
 use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
 use super::scale::{Scale, significant};
@@ -11,7 +11,10 @@ use super::{Figure, band_sentence};
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
-    let shown: Vec<&Group> = groups.iter().filter(|g| !ratios(g, "test").is_empty()).collect();
+    let shown: Vec<&Group> = groups
+        .iter()
+        .filter(|g| !ratios(g, "test").is_empty())
+        .collect();
     let panels: Vec<BlockPanel<'_>> = shown.iter().map(|group| panel(group)).collect();
     let values: Vec<f64> = panels
         .iter()
@@ -22,6 +25,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         panels,
         y: Scale::for_ratios(&values),
         y_title: "ℓ2 ratio ‖F_j(h_j)‖ / ‖h_j‖",
+        zero: false,
         name: "Norm of each block's output relative to its input, by network and split",
     };
     Figure {
@@ -56,8 +60,12 @@ fn ratios(group: &Group, split: &str) -> Vec<BlockSummary> {
 
 fn seen(group: &Group) -> Option<String> {
     let test = ratios(group, "test");
-    let largest = test.iter().max_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
-    let smallest = test.iter().min_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
+    let largest = test
+        .iter()
+        .max_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
+    let smallest = test
+        .iter()
+        .min_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     let middle = median(test.iter().map(|block| block.summary.mean))?;
     let first = test.first()?;
     Some(format!(
@@ -68,7 +76,11 @@ fn seen(group: &Group) -> Option<String> {
         significant(first.summary.mean, 2),
         significant(middle, 2),
         largest.block,
-        if largest.transition { " (a transition)" } else { "" },
+        if largest.transition {
+            " (a transition)"
+        } else {
+            ""
+        },
         significant(largest.summary.mean, 2),
         smallest.block,
         significant(smallest.summary.mean, 2),

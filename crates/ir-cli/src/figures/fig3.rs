@@ -5,19 +5,23 @@ use ir_analysis::results::{BlockMeasures, Split};
 use crate::claims::median;
 use crate::group::{BlockSummary, Group};
 
+use super::Figure;
 use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
 use super::colour::Colour;
-use super::scale::{Scale, significant};
+use super::scale::Scale;
 use super::scene::Stroke;
-use super::Figure;
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
-    let shown: Vec<&Group> = groups.iter().filter(|g| !dropped(g, "test").is_empty()).collect();
+    let shown: Vec<&Group> = groups
+        .iter()
+        .filter(|g| !dropped(g, "test").is_empty())
+        .collect();
     let figure = BlockFigure {
         panels: shown.iter().map(|group| panel(group)).collect(),
         y: Scale::between(0.0, 100.0),
         y_title: "accuracy without block j (%)",
+        zero: false,
         name: "Accuracy with one block dropped, by network and split",
     };
     let bands = if shown.iter().any(|group| group.over_seeds()) {
@@ -33,7 +37,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
                 mild everywhere.",
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
-            "Dropping block j sets F_j := 0. Dashed: the whole network on test images. {bands}{}",
+            "Dropping block j sets F_j := 0. Dashed: the whole network on test images; dotted: guessing. {bands}{}",
             transition_sentence(&shown)
         ),
         svg: figure.svg(),
@@ -44,11 +48,14 @@ fn panel(group: &Group) -> BlockPanel<'_> {
     let mut levels = vec![(
         100.0 / group.info().classes.max(1) as f64,
         "chance".to_owned(),
-        Stroke::solid(Colour::Muted, 0.8),
+        Stroke {
+            dash: Some((1.5, 3.0)),
+            ..Stroke::solid(Colour::Muted, 1.0)
+        },
     )];
     if let Some(whole) = group.summary("test", |split| Some(split.accuracy)) {
         let value = 100.0 * whole.mean;
-        let name = format!("no block dropped: {} %", significant(value, 3));
+        let name = "none dropped".to_owned();
         levels.push((value, name, Stroke::dashed(Colour::Ink, 1.0)));
     }
     BlockPanel {
@@ -70,7 +77,9 @@ fn seen(group: &Group) -> Option<String> {
     let costs = group.per_block("test", |split, block| {
         Some((100.0 * (split.accuracy - block.drop_accuracy?), None))
     });
-    let dearest = costs.iter().max_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
+    let dearest = costs
+        .iter()
+        .max_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     let middle = median(costs.iter().map(|block| block.summary.mean))?;
     let first = costs.first()?;
     Some(format!(
@@ -81,7 +90,11 @@ fn seen(group: &Group) -> Option<String> {
         points(first.summary.mean),
         points(middle),
         dearest.block,
-        if dearest.transition { " (a transition)" } else { "" },
+        if dearest.transition {
+            " (a transition)"
+        } else {
+            ""
+        },
         points(dearest.summary.mean),
     ))
 }

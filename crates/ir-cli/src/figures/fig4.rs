@@ -7,7 +7,6 @@ use crate::group::{BlockSummary, Group};
 use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
 use super::colour::Colour;
 use super::scale::{Scale, significant};
-use super::scene::Stroke;
 use super::{Figure, band_sentence};
 
 const EXIT_TEST: Look = Look {
@@ -21,7 +20,10 @@ const EXIT_TRAIN: Look = Look {
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
-    let shown: Vec<&Group> = groups.iter().filter(|g| !network(g, "test").is_empty()).collect();
+    let shown: Vec<&Group> = groups
+        .iter()
+        .filter(|g| !network(g, "test").is_empty())
+        .collect();
     let panels: Vec<BlockPanel<'_>> = shown.iter().map(|group| panel(group)).collect();
     let values = panels
         .iter()
@@ -33,6 +35,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         panels,
         y,
         y_title: "cos ∠(F_j, ∂L/∂h_j)",
+        zero: true,
         name: "Cosine between each block's output and the loss gradient, by network and split",
     };
     Figure {
@@ -61,7 +64,7 @@ fn panel(group: &Group) -> BlockPanel<'_> {
             series(&network(group, "test"), Look::TEST, "test", 1.0),
             series(&network(group, "train"), Look::TRAIN, "train", 1.0),
         ],
-        levels: vec![(0.0, String::new(), Stroke::solid(Colour::Ink, 1.0))],
+        levels: Vec::new(),
     }
 }
 
@@ -71,7 +74,8 @@ fn network(group: &Group, split: &str) -> Vec<BlockSummary> {
 }
 
 fn exit(group: &Group, split: &str) -> Vec<BlockSummary> {
-    let value = |_: &Split, block: &BlockMeasures| Some((block.exit_cosine?, block.exit_cosine_std));
+    let value =
+        |_: &Split, block: &BlockMeasures| Some((block.exit_cosine?, block.exit_cosine_std));
     group.per_block(split, value)
 }
 
@@ -79,7 +83,9 @@ fn seen(group: &Group) -> Option<String> {
     let test = network(group, "test");
     let negative = test.iter().filter(|block| block.summary.mean < 0.0).count();
     let last = test.last()?;
-    let lowest = test.iter().min_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
+    let lowest = test
+        .iter()
+        .min_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     Some(format!(
         "{}: on test images {negative} of {} blocks have a negative mean cosine; the last block \
          is at {}, the lowest is block {} with {}.",

@@ -15,12 +15,15 @@ const ABOVE: f64 = 34.0;
 const HEIGHT: f64 = 240.0;
 const BELOW: f64 = 52.0;
 /// At most this many lines are named; the colours show the order of the others.
-const NAMED: usize = 7;
+const NAMED: usize = 12;
 const SPLITS: [&str; 2] = ["train", "test"];
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
-    let shown: Vec<&Group> = groups.iter().filter(|g| !exits(g, "test").is_empty()).collect();
+    let shown: Vec<&Group> = groups
+        .iter()
+        .filter(|g| !exits(g, "test").is_empty())
+        .collect();
     Figure {
         name: "fig5",
         title: "Figure 5: accuracy of each exit of the last stage over training",
@@ -54,7 +57,12 @@ fn svg(groups: &[&Group]) -> Option<String> {
     let cell = (WIDTH / 2.0, ABOVE + HEIGHT + BELOW);
     let mut scene = Scene::new(WIDTH);
     for (row, (group, panels)) in groups.iter().zip(&rows).enumerate() {
-        let last = group.runs.iter().flat_map(|run| &run.history).map(|e| e.epoch).max();
+        let last = group
+            .runs
+            .iter()
+            .flat_map(|run| &run.history)
+            .map(|e| e.epoch)
+            .max();
         let x = Scale::between(0.0, last.unwrap_or(1).max(1) as f64);
         for (column, (split, series)) in SPLITS.iter().zip(panels).enumerate() {
             let panel = Panel {
@@ -68,7 +76,11 @@ fn svg(groups: &[&Group]) -> Option<String> {
             let labels = Labels {
                 title: format!("{}: {split}", group.title),
                 x: "epoch".into(),
-                y: if column == 0 { "accuracy of the exit (%)".into() } else { String::new() },
+                y: if column == 0 {
+                    "accuracy of the exit (%)".into()
+                } else {
+                    String::new()
+                },
                 x_ticks: x.whole_ticks(10),
                 y_ticks: y.ticks(6),
             };
@@ -81,7 +93,11 @@ fn svg(groups: &[&Group]) -> Option<String> {
 }
 
 fn split<'a>(epoch: &'a Epoch, name: &str) -> &'a [EpochExit] {
-    if name == "train" { &epoch.exits.train } else { &epoch.exits.test }
+    if name == "train" {
+        &epoch.exits.train
+    } else {
+        &epoch.exits.test
+    }
 }
 
 /// One series an exit, from low to high.
@@ -105,16 +121,25 @@ fn exits(group: &Group, name: &str) -> Vec<Series> {
                 y: mean,
                 deviation: None,
                 hollow: false,
-                note: format!("{}, epoch {}: {} %", place(after), epoch.epoch, significant(mean, 3)),
+                note: format!(
+                    "{}, epoch {}: {} %",
+                    place(after),
+                    epoch.epoch,
+                    significant(mean, 3)
+                ),
             })
         });
         let width = if index + 1 == count { 2.2 } else { 1.3 };
         Series {
             points: points.collect(),
             stroke: Stroke::solid(Colour::ramp(index, count), width),
-            radius: 1.6,
+            radius: if history.len() > 40 { 0.0 } else { 1.6 },
             band: false,
-            label: if named(index, count) { place(after) } else { String::new() },
+            label: if named(index, count) {
+                place(after)
+            } else {
+                String::new()
+            },
         }
     });
     series.collect()
@@ -126,21 +151,20 @@ fn accuracy(group: &Group, name: &str, epoch: usize, after: Option<usize>) -> Op
         .iter()
         .filter_map(|run| {
             let epoch = run.history.iter().find(|e| e.epoch == epoch)?;
-            let exit = split(epoch, name).iter().find(|exit| exit.after_block == after)?;
+            let exit = split(epoch, name)
+                .iter()
+                .find(|exit| exit.after_block == after)?;
             Some(exit.accuracy)
         })
         .collect();
     Summary::of_means(&values)
 }
 
-/// Whether the line at `index` of `count` is named: `NAMED` of them, evenly spaced, with the
-/// first and the last.
+/// Whether the line at `index` of `count` is named: at most `NAMED` of them, in even steps down
+/// from the last.
 fn named(index: usize, count: usize) -> bool {
-    let names = NAMED.min(count);
-    (0..names).any(|name| {
-        let place = name as f64 * (count - 1) as f64 / (names - 1).max(1) as f64;
-        place.round() as usize == index
-    })
+    let step = count.div_ceil(NAMED).max(1);
+    (count - 1 - index).is_multiple_of(step)
 }
 
 fn place(after: Option<usize>) -> String {
@@ -149,7 +173,10 @@ fn place(after: Option<usize>) -> String {
 
 fn seen(group: &Group) -> Option<String> {
     let series = exits(group, "test");
-    let last: Vec<f64> = series.iter().filter_map(|s| Some(s.points.last()?.y)).collect();
+    let last: Vec<f64> = series
+        .iter()
+        .filter_map(|s| Some(s.points.last()?.y))
+        .collect();
     let rising = last.windows(2).filter(|pair| pair[1] > pair[0]).count();
     Some(format!(
         "{}: after epoch {} test accuracy goes from {} % at the first exit to {} % at the last \
@@ -168,9 +195,9 @@ mod tests {
 
     #[test]
     fn few_lines_are_all_named_and_many_evenly() {
-        assert!((0..6).all(|index| named(index, 6)));
+        assert!((0..12).all(|index| named(index, 12)));
         let names: Vec<usize> = (0..19).filter(|&index| named(index, 19)).collect();
-        assert_eq!(names, [0, 3, 6, 9, 12, 15, 18]);
+        assert_eq!(names, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
         assert!(named(0, 1));
     }
 }

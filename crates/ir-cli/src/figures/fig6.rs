@@ -8,7 +8,7 @@ use super::Figure;
 use super::blocks::{LEFT, WIDTH};
 use super::panel::{Labels, Panel, Point, Series};
 use super::samples::{ACCURACY, ENTROPY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
-use super::scale::{Scale, minus, significant};
+use super::scale::{Scale, minus, significant, thousands};
 use super::scene::{Scene, Stroke};
 
 /// Exits shown, as in the paper.
@@ -17,7 +17,8 @@ const RIGHT: f64 = 152.0;
 const GAP: f64 = 14.0;
 const ABOVE: f64 = 32.0;
 const HEIGHT: f64 = 150.0;
-const BELOW: f64 = 48.0;
+const BETWEEN: f64 = 24.0;
+const BELOW: f64 = 52.0;
 const QUANTITIES: [Quantity; 3] = [ACCURACY, LOSS, ENTROPY];
 const SPLITS: [&str; 2] = ["train", "test"];
 
@@ -50,7 +51,8 @@ fn svg(groups: &[&Group]) -> Option<String> {
     if groups.is_empty() {
         return None;
     }
-    let row = ABOVE + HEIGHT + BELOW;
+    let rows = [ABOVE + HEIGHT + BETWEEN, ABOVE + HEIGHT + BELOW];
+    let height = rows[0] + rows[1];
     let columns = QUANTITIES.len() as f64;
     let width = (WIDTH - columns * LEFT - (columns - 1.0) * GAP - RIGHT) / columns;
     let mut scene = Scene::new(WIDTH);
@@ -58,13 +60,19 @@ fn svg(groups: &[&Group]) -> Option<String> {
         for (column, quantity) in QUANTITIES.iter().enumerate() {
             let labelled = column + 1 == QUANTITIES.len();
             let panels = SPLITS.map(|split| series(group, split, quantity, labelled));
-            let y = Scale::linear(panels.iter().flatten().flat_map(Series::values).collect::<Vec<_>>());
+            let y = Scale::linear(
+                panels
+                    .iter()
+                    .flatten()
+                    .flat_map(Series::values)
+                    .collect::<Vec<_>>(),
+            );
             for (below, (split, series)) in SPLITS.iter().zip(&panels).enumerate() {
                 let places = places(group);
                 let x = Scale::between(-0.3, places.len() as f64 - 0.7);
                 let panel = Panel {
                     left: LEFT + column as f64 * (LEFT + width + GAP),
-                    top: (2 * index + below) as f64 * row + ABOVE,
+                    top: index as f64 * height + below as f64 * rows[0] + ABOVE,
                     width,
                     height: HEIGHT,
                     x,
@@ -73,7 +81,11 @@ fn svg(groups: &[&Group]) -> Option<String> {
                 let title = format!("{}: {split}", group.title);
                 let labels = Labels {
                     title: if column == 0 { title } else { String::new() },
-                    x: if below == 1 { "exit after block j".into() } else { String::new() },
+                    x: if below == 1 {
+                        "exit after block j".into()
+                    } else {
+                        String::new()
+                    },
                     y: quantity.title.into(),
                     x_ticks: ticks(&places),
                     y_ticks: y.ticks(5),
@@ -84,13 +96,15 @@ fn svg(groups: &[&Group]) -> Option<String> {
         }
     }
     let name = "Accuracy, loss and entropy at the last exits, by network, split and group";
-    Some(scene.finish(2.0 * groups.len() as f64 * row, name))
+    Some(scene.finish(groups.len() as f64 * height, name))
 }
 
 fn ticks(places: &[Option<usize>]) -> Vec<(f64, String)> {
     let text = |place: &Option<usize>| place.map_or("in".into(), |block| block.to_string());
     let ticks = places.iter().enumerate();
-    ticks.map(|(index, place)| (index as f64, text(place))).collect()
+    ticks
+        .map(|(index, place)| (index as f64, text(place)))
+        .collect()
 }
 
 /// The last exits of a split.
@@ -100,7 +114,9 @@ fn last(split: &Split) -> &[Exit] {
 
 fn places(group: &Group) -> Vec<Option<usize>> {
     let first = group.splits("test").find(|split| !split.exits.is_empty());
-    first.map_or(Vec::new(), |split| last(split).iter().map(|exit| exit.after_block).collect())
+    first.map_or(Vec::new(), |split| {
+        last(split).iter().map(|exit| exit.after_block).collect()
+    })
 }
 
 fn series(group: &Group, split: &str, quantity: &Quantity, labelled: bool) -> Vec<Series> {
@@ -121,7 +137,11 @@ fn series(group: &Group, split: &str, quantity: &Quantity, labelled: bool) -> Ve
             stroke: Stroke::solid(samples.colour, 2.0),
             radius: 3.0,
             band: group.over_seeds(),
-            label: if labelled { label(group, split, samples) } else { String::new() },
+            label: if labelled {
+                label(group, split, samples)
+            } else {
+                String::new()
+            },
         }
     });
     each.filter(|series| !series.points.is_empty()).collect()
@@ -146,12 +166,21 @@ fn label(group: &Group, split: &str, samples: &SampleGroup) -> String {
     let size = group.summary(split, |split| {
         Some((samples.of)(&split.exits.last()?.groups).samples as f64)
     });
-    size.map_or(samples.name.into(), |size| format!("{} ({:.0})", samples.name, size.mean))
+    size.map_or(samples.name.into(), |size| {
+        format!(
+            "{} ({})",
+            samples.name,
+            thousands(size.mean.round() as usize)
+        )
+    })
 }
 
 /// Where the groups were decided, if every network says the same kind of place.
 fn reference_sentence(groups: &[&Group]) -> &'static str {
-    let splits: Vec<&Split> = groups.iter().flat_map(|group| group.splits("test")).collect();
+    let splits: Vec<&Split> = groups
+        .iter()
+        .flat_map(|group| group.splits("test"))
+        .collect();
     let first = |split: &&Split| last(split).first().is_some_and(|exit| exit.reference);
     let end = |split: &&Split| split.exits.last().is_some_and(|exit| exit.reference);
     if splits.iter().all(first) {
@@ -176,7 +205,10 @@ fn seen(group: &Group) -> Option<String> {
         format!("{sign}{}", minus(&format!("{value:.3}")))
     };
     let borderline = match change("test", borderline, &ACCURACY) {
-        Some(gain) => format!("borderline accuracy changes by {} points", minus(&format!("{gain:.1}"))),
+        Some(gain) => format!(
+            "borderline accuracy changes by {} points",
+            minus(&format!("{gain:.1}"))
+        ),
         None => "there are no borderline images".into(),
     };
     Some(format!(

@@ -6,10 +6,11 @@ use crate::group::{Group, Summary};
 
 use super::Figure;
 use super::blocks::{LEFT, Look, WIDTH};
-use super::panel::{Labels, Panel, Point, Series};
+use super::colour::Colour;
+use super::panel::{LARGE, Labels, Panel, Point, Series};
 use super::samples::{ACCURACY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, significant};
-use super::scene::{Scene, Stroke};
+use super::scene::{Scene, Stroke, Type};
 
 const RIGHT: f64 = 118.0;
 const GAP: f64 = 8.0;
@@ -66,7 +67,8 @@ fn svg(groups: &[&Group]) -> Option<String> {
     for (index, group) in groups.iter().enumerate() {
         network(&mut scene, group, index as f64 * block);
     }
-    let name = "Accuracy, loss, cosine and ratio while the last block is unrolled, by network and scale";
+    let name =
+        "Accuracy, loss, cosine and ratio while the last block is unrolled, by network and scale";
     Some(scene.finish(groups.len() as f64 * block, name))
 }
 
@@ -81,8 +83,7 @@ fn network(scene: &mut Scene, group: &Group, top: f64) {
         let values = |series: &[Series]| series.iter().flat_map(Series::values).collect::<Vec<_>>();
         let together: Vec<f64> = panels.iter().flat_map(|series| values(series)).collect();
         for (column, series) in panels.iter().enumerate() {
-            let steps = series.iter().flat_map(|s| &s.points).map(|point| point.x);
-            let x = Scale::between(0.0, steps.fold(1.0, f64::max));
+            let x = Scale::between(0.0, variants[column].last_step);
             let y = row.scale(&together, &values(series));
             let panel = Panel {
                 left: LEFT + column as f64 * (LEFT + width + GAP),
@@ -94,20 +95,32 @@ fn network(scene: &mut Scene, group: &Group, top: f64) {
             };
             let last = index + 1 == ROWS.len();
             let labels = Labels {
-                title: if index == 0 { variants[column].title.clone() } else { String::new() },
-                x: if last { "additional steps".into() } else { String::new() },
-                y: if column == 0 { row.title().into() } else { String::new() },
+                title: if index == 0 {
+                    variants[column].title.clone()
+                } else {
+                    String::new()
+                },
+                x: if last {
+                    "additional steps".into()
+                } else {
+                    String::new()
+                },
+                y: if column == 0 {
+                    row.title().into()
+                } else {
+                    String::new()
+                },
                 x_ticks: x.whole_ticks(if columns > 2.0 { 5 } else { 10 }),
                 y_ticks: y.ticks(4),
             };
             panel.axes(scene, &labels, 10.0);
             if matches!(row, Row::Cosine) {
-                panel.level(scene, 0.0, "", Stroke::solid(super::colour::Colour::Ink, 1.0));
+                panel.zero(scene);
             }
             panel.series(scene, series);
         }
     }
-    let set = super::scene::Type::new(super::panel::LARGE, super::colour::Colour::Ink).bold();
+    let set = Type::new(LARGE, Colour::Ink).bold();
     scene.text((LEFT, top + 18.0), &group.title, set);
 }
 
@@ -137,18 +150,28 @@ impl Row {
     fn series(&self, group: &Group, variant: &Variant, labelled: bool) -> Vec<Series> {
         let mut all = Vec::new();
         for split in SPLITS {
-            let look = if split == "test" { Look::TEST } else { Look::TRAIN };
+            let look = if split == "test" {
+                Look::TEST
+            } else {
+                Look::TRAIN
+            };
             let width = if split == "test" { 2.0 } else { 1.0 };
             match self {
                 Self::BySamples(quantity) => all.extend(SAMPLE_GROUPS.iter().map(|samples| {
-                    let name = if split == "test" && labelled { samples.name } else { "" };
+                    let name = if split == "test" && labelled {
+                        samples.name
+                    } else {
+                        ""
+                    };
                     let stroke = Stroke::solid(samples.colour, width);
                     let value = |step: &UnrollStep| by_samples(step, samples, quantity);
                     series(group, variant, split, stroke, name, value)
                 })),
                 Self::Cosine => {
                     let name = if labelled { split } else { "" };
-                    all.push(series(group, variant, split, look.stroke(), name, |step| step.cosine));
+                    all.push(series(group, variant, split, look.stroke(), name, |step| {
+                        step.cosine
+                    }));
                 }
                 Self::Ratio => {
                     let name = if labelled { split } else { "" };
@@ -172,6 +195,7 @@ struct Variant {
     source: ScaleSource,
     /// The scale, where it is the same in every run by definition.
     scale: Option<f64>,
+    last_step: f64,
     title: String,
 }
 
@@ -189,7 +213,10 @@ impl Variant {
 fn variants(group: &Group) -> Vec<Variant> {
     let first = group.splits("test").find(|split| !split.unroll.is_empty());
     let unrolls = first.map_or(&[][..], |split| &split.unroll);
-    unrolls.iter().map(|unroll| variant(group, unroll)).collect()
+    unrolls
+        .iter()
+        .map(|unroll| variant(group, unroll))
+        .collect()
 }
 
 fn variant(group: &Group, unroll: &Unroll) -> Variant {
@@ -198,6 +225,10 @@ fn variant(group: &Group, unroll: &Unroll) -> Variant {
     let mut variant = Variant {
         source,
         scale,
+        last_step: unroll
+            .steps
+            .last()
+            .map_or(1.0, |step| step.step.max(1) as f64),
         title: String::new(),
     };
     let mut scales: Vec<f64> = group
@@ -206,7 +237,10 @@ fn variant(group: &Group, unroll: &Unroll) -> Variant {
         .collect();
     scales.sort_by(f64::total_cmp);
     scales.dedup();
-    let scales: Vec<String> = scales.into_iter().map(|scale| significant_short(scale)).collect();
+    let scales: Vec<String> = scales
+        .into_iter()
+        .map(|scale| significant_short(scale))
+        .collect();
     variant.title = match source {
         ScaleSource::Unscaled => "not scaled".into(),
         ScaleSource::Fixed => format!("scale {} (fixed)", scales.join(", ")),
@@ -278,13 +312,24 @@ fn seen(group: &Group) -> Option<String> {
             let value = |step: &UnrollStep| by_samples(step, &SAMPLE_GROUPS[samples], quantity);
             let points = series(group, &variant, split, stroke, "", value).points;
             let (first, last) = (points.first()?.y, points.last()?.y);
-            Some(format!("{} to {}", significant(first, 3), significant(last, 3)))
+            Some(format!(
+                "{} to {}",
+                significant(first, 3),
+                significant(last, 3)
+            ))
         };
-        let Some(test) = of("test", 2, &LOSS) else { continue };
+        let Some(test) = of("test", 2, &LOSS) else {
+            continue;
+        };
         let train = of("train", 2, &LOSS).map_or(String::new(), |t| format!(", train loss {t}"));
-        let borderline = of("test", 1, &ACCURACY)
-            .map_or(String::new(), |b| format!(", borderline test accuracy {b} %"));
-        parts.push(format!("{}: test loss {test}{train}{borderline}", variant.title));
+        let borderline = of("test", 1, &ACCURACY).map_or(String::new(), |b| {
+            format!(", borderline test accuracy {b} %")
+        });
+        parts.push(format!(
+            "{}: test loss {test}{train}{borderline}",
+            variant.title
+        ));
     }
-    (!parts.is_empty()).then(|| format!("{}, first step to last: {}.", group.title, parts.join("; ")))
+    (!parts.is_empty())
+        .then(|| format!("{}, first step to last: {}.", group.title, parts.join("; ")))
 }

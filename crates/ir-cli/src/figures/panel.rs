@@ -47,7 +47,11 @@ impl Series {
     /// Every value that the y axis should hold: the points, and the edges of the band if drawn.
     pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
         self.points.iter().flat_map(|point| {
-            let half = if self.band { point.deviation.unwrap_or(0.0) } else { 0.0 };
+            let half = if self.band {
+                point.deviation.unwrap_or(0.0)
+            } else {
+                0.0
+            };
             [point.y - half, point.y + half]
         })
     }
@@ -105,7 +109,10 @@ impl Panel {
     pub(crate) fn axes(&self, scene: &mut Scene, labels: &Labels, above: f64) {
         for (value, text) in &labels.y_ticks {
             let (_, y) = self.at(0.0, *value);
-            scene.line(&[(self.left, y), (self.right(), y)], Stroke::solid(Colour::Grid, 0.7));
+            scene.line(
+                &[(self.left, y), (self.right(), y)],
+                Stroke::solid(Colour::Grid, 0.7),
+            );
             let set = Type::new(SMALL, Colour::Muted).anchored(Anchor::End);
             scene.text((self.left - 7.0, y + 4.0), text, set);
         }
@@ -116,7 +123,10 @@ impl Panel {
         );
         for (value, text) in &labels.x_ticks {
             let (x, _) = self.at(*value, 0.0);
-            scene.line(&[(x, bottom), (x, bottom + 4.0)], Stroke::solid(Colour::Muted, 1.0));
+            scene.line(
+                &[(x, bottom), (x, bottom + 4.0)],
+                Stroke::solid(Colour::Muted, 1.0),
+            );
             let set = Type::new(SMALL, Colour::Muted).anchored(Anchor::Middle);
             scene.text((x, bottom + 16.0), text, set);
         }
@@ -143,7 +153,7 @@ impl Panel {
             if stage.stage > 0 {
                 scene.line(
                     &[(from, self.top - 24.0), (from, self.bottom())],
-                    Stroke::solid(Colour::Muted, 0.6),
+                    Stroke::solid(Colour::Grid, 1.4),
                 );
             }
             let (channels, size) = stage_name(&stage.shape);
@@ -159,12 +169,13 @@ impl Panel {
         }
     }
 
-    /// A horizontal line at a value, with its name above the line's left end.
-    pub(crate) fn level(&self, scene: &mut Scene, value: f64, name: &str, stroke: Stroke) {
-        let (_, y) = self.at(0.0, value);
-        scene.line(&[(self.left, y), (self.right(), y)], stroke);
-        let set = Type::new(SMALL, Colour::Muted).halo();
-        scene.text((self.left + 6.0, y - 5.0), name, set);
+    /// The line at 0, where the sign matters.
+    pub(crate) fn zero(&self, scene: &mut Scene) {
+        let (_, y) = self.at(0.0, 0.0);
+        scene.line(
+            &[(self.left, y), (self.right(), y)],
+            Stroke::solid(Colour::Ink, 1.0),
+        );
     }
 
     /// Bands first, then lines, then marks, so that none hides another; then the labels.
@@ -210,7 +221,9 @@ impl Panel {
             }
             let sign = if point.y.is_nan() { "×" } else { "∞" };
             let (x, _) = self.at(point.x, 0.0);
-            let set = Type::new(MEDIUM, series.stroke.colour).anchored(Anchor::Middle).halo();
+            let set = Type::new(MEDIUM, series.stroke.colour)
+                .anchored(Anchor::Middle)
+                .halo();
             scene.text((x, self.top + 9.0), sign, set);
         }
     }
@@ -221,13 +234,22 @@ impl Panel {
         let mut labels: Vec<(f64, &Series)> = Vec::new();
         for series in all.iter().filter(|series| !series.label.is_empty()) {
             if let Some(last) = series.points.last() {
-                let y = if last.y.is_finite() { self.at(0.0, last.y).1 } else { self.top };
+                let y = if last.y.is_finite() {
+                    self.at(0.0, last.y).1
+                } else {
+                    self.top
+                };
                 labels.push((y, series));
             }
         }
         labels.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut heights: Vec<f64> = labels.iter().map(|label| label.0).collect();
-        spread(&mut heights, SMALL + 2.5, self.top + 2.0, self.bottom() - 2.0);
+        spread(
+            &mut heights,
+            SMALL + 2.5,
+            self.top + 2.0,
+            self.bottom() - 2.0,
+        );
         for (y, (_, series)) in heights.into_iter().zip(labels) {
             let left = self.right() + 8.0;
             scene.line(&[(left, y), (left + 12.0, y)], series.stroke);
@@ -255,8 +277,32 @@ fn finite_runs(points: &[Point]) -> impl Iterator<Item = &[Point]> {
         .filter(|run| !run.is_empty())
 }
 
-/// Moves sorted heights apart to at least `gap`, inside `low ..= high` if they fit at all.
+/// Moves sorted heights apart to at least `gap`, inside `low ..= high` if they fit at all. Those
+/// that are too close form a pile around their mean.
 fn spread(heights: &mut [f64], gap: f64, low: f64, high: f64) {
+    // A pile of n heights, with the mean of where its members would put its middle.
+    let mut piles: Vec<(f64, usize)> = Vec::new();
+    for &height in heights.iter() {
+        let mut pile = (height, 1);
+        while let Some(&(middle, count)) = piles.last()
+            && pile.0 - middle < gap * (count + pile.1) as f64 / 2.0
+        {
+            let (above, below) = (count as f64, pile.1 as f64);
+            pile = (
+                (middle * above + pile.0 * below) / (above + below),
+                count + pile.1,
+            );
+            piles.pop();
+        }
+        piles.push(pile);
+    }
+    let places = piles.into_iter().flat_map(|(middle, count)| {
+        let first = middle - gap * (count - 1) as f64 / 2.0;
+        (0..count).map(move |index| first + gap * index as f64)
+    });
+    for (height, place) in heights.iter_mut().zip(places) {
+        *height = place;
+    }
     let mut least = low;
     for height in heights.iter_mut() {
         *height = height.max(least);
@@ -277,7 +323,7 @@ mod tests {
     fn labels_are_moved_apart_and_stay_inside() {
         let mut heights = [10.0, 11.0, 99.0];
         spread(&mut heights, 10.0, 0.0, 100.0);
-        assert_eq!(heights, [10.0, 20.0, 99.0]);
+        assert_eq!(heights, [5.5, 15.5, 99.0]);
         let mut heights = [95.0, 96.0, 99.0];
         spread(&mut heights, 10.0, 0.0, 100.0);
         assert_eq!(heights, [80.0, 90.0, 100.0]);

@@ -35,5 +35,7 @@ pub(crate) fn render(svg: &str) -> Result<Vec<u8>> {
         .with_context(|| format!("the figure is too large: {size:?} pixels"))?;
     let zoom = Transform::from_scale(ZOOM as f32, ZOOM as f32);
     resvg::render(&tree, zoom, &mut pixels.as_mut());
-    pixels.encode_png().context("the figure cannot be written as PNG")
+    pixels
+        .encode_png()
+        .context("the figure cannot be written as PNG")
 }

@@ -25,9 +25,13 @@ impl Scale {
     /// A linear scale from tick to tick that holds every finite value.
     pub(crate) fn linear(values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = extent(values).unwrap_or((0.0, 1.0));
-        let margin = if low < high { 0.0 } else { low.abs().max(1.0) / 2.0 };
+        let margin = if low < high {
+            0.0
+        } else {
+            low.abs().max(1.0) / 2.0
+        };
         let (low, high) = (low - margin, high + margin);
-        let step = nice_step(high - low, 5);
+        let step = nice_step(high - low, 6);
         // The rounding error of low / step must not cost a whole step.
         Self::Linear {
             low: (low / step + 1e-9).floor() * step,
@@ -136,17 +140,30 @@ fn log_ticks(low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
     let within = |factors: &[f64], every: usize| -> Vec<f64> {
         let decades = (first..=last).filter(|decade| decade.rem_euclid(every as i32) == 0);
         decades
-            .flat_map(|decade| factors.iter().map(move |factor| factor * 10f64.powi(decade)))
+            .flat_map(|decade| {
+                factors
+                    .iter()
+                    .map(move |factor| factor * 10f64.powi(decade))
+            })
             .filter(|&value| value >= low * (1.0 - 1e-9) && value <= high * (1.0 + 1e-9))
             .collect()
     };
-    let finest = [within(&[1.0, 2.0, 5.0], 1), within(&[1.0, 3.0], 1), within(&[1.0], 1)];
-    let chosen = finest.into_iter().find(|values| values.len() <= count.max(2) + 1);
+    let finest = [
+        within(&[1.0, 2.0, 5.0], 1),
+        within(&[1.0, 3.0], 1),
+        within(&[1.0], 1),
+    ];
+    let chosen = finest
+        .into_iter()
+        .find(|values| values.len() <= count.max(2) + 1);
     let chosen = chosen.unwrap_or_else(|| {
         let every = (last - first) as usize / count.max(1) + 1;
         within(&[1.0], every)
     });
-    chosen.into_iter().map(|value| (value, plain_or_power(value))).collect()
+    chosen
+        .into_iter()
+        .map(|value| (value, plain_or_power(value)))
+        .collect()
 }
 
 fn plain_or_power(value: f64) -> String {
@@ -156,7 +173,11 @@ fn plain_or_power(value: f64) -> String {
         return format!("{value:.decimals$}");
     }
     let factor = (value / 10f64.powf(exponent)).round();
-    let mut text = if factor == 1.0 { String::new() } else { format!("{factor}·") };
+    let mut text = if factor == 1.0 {
+        String::new()
+    } else {
+        format!("{factor}·")
+    };
     text.push_str("10");
     for character in format!("{exponent}").chars() {
         text.push(superscript(character));
@@ -189,13 +210,30 @@ pub(crate) fn minus(text: &str) -> String {
     }
 }
 
+/// A count with its thousands set apart: `1,742,762`.
+pub(crate) fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// A number to `digits` significant digits, as people write it: `0.0123`, `−4.6`, `1.2·10⁶`.
 pub(crate) fn significant(value: f64, digits: usize) -> String {
     if value.is_nan() {
         return "not a number".into();
     }
     if value.is_infinite() {
-        return if value > 0.0 { "∞".into() } else { "−∞".into() };
+        return if value > 0.0 {
+            "∞".into()
+        } else {
+            "−∞".into()
+        };
     }
     if value == 0.0 {
         return "0".into();
@@ -205,7 +243,11 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
         let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
         return minus(&format!("{value:.decimals$}"));
     }
-    let mut text = minus(&format!("{:.*}", digits.saturating_sub(1), value / 10f64.powi(exponent)));
+    let mut text = minus(&format!(
+        "{:.*}",
+        digits.saturating_sub(1),
+        value / 10f64.powi(exponent)
+    ));
     let _ = write!(text, "·10");
     text.extend(exponent.to_string().chars().map(superscript));
     text
@@ -222,12 +264,30 @@ mod tests {
     #[test]
     fn ticks_are_those_a_person_would_choose() {
         let scale = Scale::linear([-0.31, 0.04]);
-        assert_eq!(labels(scale.ticks(5)), ["−0.4", "−0.3", "−0.2", "−0.1", "0.0", "0.1"]);
-        assert_eq!(labels(Scale::between(0.0, 100.0).ticks(5)), ["0", "20", "40", "60", "80", "100"]);
-        assert_eq!(labels(Scale::log([0.06, 1.7]).ticks(6)), ["0.05", "0.1", "0.2", "0.5", "1", "2"]);
-        assert_eq!(labels(Scale::log([0.5, 3e9]).ticks(5)), ["1", "10³", "10⁶", "10⁹"]);
-        assert_eq!(labels(Scale::between(0.0, 53.0).whole_ticks(8)), ["0", "10", "20", "30", "40", "50"]);
-        assert_eq!(labels(Scale::between(0.0, 4.0).whole_ticks(8)), ["0", "1", "2", "3", "4"]);
+        assert_eq!(
+            labels(scale.ticks(6)),
+            ["−0.4", "−0.3", "−0.2", "−0.1", "0.0", "0.1"]
+        );
+        assert_eq!(
+            labels(Scale::between(0.0, 100.0).ticks(5)),
+            ["0", "20", "40", "60", "80", "100"]
+        );
+        assert_eq!(
+            labels(Scale::log([0.06, 1.7]).ticks(6)),
+            ["0.05", "0.1", "0.2", "0.5", "1", "2"]
+        );
+        assert_eq!(
+            labels(Scale::log([0.5, 3e9]).ticks(5)),
+            ["1", "10³", "10⁶", "10⁹"]
+        );
+        assert_eq!(
+            labels(Scale::between(0.0, 53.0).whole_ticks(8)),
+            ["0", "10", "20", "30", "40", "50"]
+        );
+        assert_eq!(
+            labels(Scale::between(0.0, 4.0).whole_ticks(8)),
+            ["0", "1", "2", "3", "4"]
+        );
     }
 
     #[test]
@@ -237,7 +297,10 @@ mod tests {
         assert_eq!(Scale::log([1.0, 100.0]).place(10.0), 0.5);
         assert_eq!(Scale::log([1.0, 100.0]).place(-1.0), 0.0);
         assert_eq!(Scale::linear([0.0, 1.0]).place(f64::INFINITY), 1.0);
-        assert_eq!(Scale::linear([f64::NAN, f64::INFINITY]), Scale::linear([0.0, 1.0]));
+        assert_eq!(
+            Scale::linear([f64::NAN, f64::INFINITY]),
+            Scale::linear([0.0, 1.0])
+        );
     }
 
     #[test]
@@ -252,5 +315,7 @@ mod tests {
             assert_eq!(significant(value, 3), text);
         }
         assert_eq!(minus("-0.0"), "0.0");
+        assert_eq!(thousands(1_742_762), "1,742,762");
+        assert_eq!(thousands(100), "100");
     }
 }

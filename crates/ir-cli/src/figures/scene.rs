@@ -231,7 +231,12 @@ impl Scene {
             Short(stroke.width)
         );
         if let Some((dash, gap)) = stroke.dash {
-            let _ = write!(self.body, " stroke-dasharray=\"{} {}\"", Short(dash), Short(gap));
+            let _ = write!(
+                self.body,
+                " stroke-dasharray=\"{} {}\"",
+                Short(dash),
+                Short(gap)
+            );
         }
     }
 }

@@ -58,7 +58,10 @@ pub(crate) fn rows(group: &Group, split: &str) -> Vec<Row> {
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
-    let shown: Vec<&Group> = groups.iter().filter(|g| !rows(g, "test").is_empty()).collect();
+    let shown: Vec<&Group> = groups
+        .iter()
+        .filter(|g| !rows(g, "test").is_empty())
+        .collect();
     let bands = if shown.iter().any(|group| group.over_seeds()) {
         " Bands: ± one standard deviation over seeds."
     } else {
@@ -92,7 +95,13 @@ fn svg(groups: &[&Group]) -> Option<String> {
         let blocks = series[0].points.iter().map(|point| point.x);
         let (low, high) = blocks.fold((f64::MAX, 0.0f64), |(l, h), x| (l.min(x), h.max(x)));
         let x = Scale::between(low - 0.5, high + 0.5);
-        let y = Scale::linear(series.iter().flat_map(Series::values).chain([0.0]).collect::<Vec<_>>());
+        let y = Scale::linear(
+            series
+                .iter()
+                .flat_map(Series::values)
+                .chain([0.0])
+                .collect::<Vec<_>>(),
+        );
         let panel = Panel {
             left: column as f64 * cell.0 + LEFT,
             top: row as f64 * cell.1 + ABOVE,
@@ -104,15 +113,16 @@ fn svg(groups: &[&Group]) -> Option<String> {
         let labels = Labels {
             title: group.title.clone(),
             x: "block j".into(),
-            y: if column == 0 { "change of exit loss (nats)".into() } else { String::new() },
+            y: "change of exit loss (nats)".into(),
             x_ticks: x.whole_ticks(10),
             y_ticks: y.ticks(6),
         };
         panel.axes(&mut scene, &labels, 14.0);
-        panel.level(&mut scene, 0.0, "", Stroke::solid(Colour::Ink, 1.0));
+        panel.zero(&mut scene);
         panel.series(&mut scene, series);
     }
-    let name = "Change of the exit loss at each block of the last stage, and its first-order prediction";
+    let name =
+        "Change of the exit loss at each block of the last stage, and its first-order prediction";
     Some(scene.finish(panels.len().div_ceil(columns) as f64 * cell.1, name))
 }
 
@@ -127,7 +137,11 @@ fn series(group: &Group) -> [Series; 3] {
                 y: value(row).mean,
                 deviation: value(row).deviation.filter(|_| over_seeds),
                 hollow,
-                note: format!("block {}, {label}: {}", row.block, significant(value(row).mean, 3)),
+                note: format!(
+                    "block {}, {label}: {}",
+                    row.block,
+                    significant(value(row).mean, 3)
+                ),
             })
             .collect(),
         stroke,
@@ -136,9 +150,24 @@ fn series(group: &Group) -> [Series; 3] {
         label: label.to_owned(),
     };
     [
-        of(|row| row.remainder, "remainder", Stroke::solid(Colour::Remainder, 1.2), false),
-        of(|row| row.change, "actual", Stroke::solid(Colour::Ink, 2.0), false),
-        of(|row| row.predicted, "first order", Stroke::dashed(Colour::ExitGradient, 2.0), false),
+        of(
+            |row| row.remainder,
+            "remainder",
+            Stroke::solid(Colour::Remainder, 1.2),
+            false,
+        ),
+        of(
+            |row| row.change,
+            "actual",
+            Stroke::solid(Colour::Ink, 2.0),
+            false,
+        ),
+        of(
+            |row| row.predicted,
+            "first order",
+            Stroke::dashed(Colour::ExitGradient, 2.0),
+            false,
+        ),
     ]
 }
 

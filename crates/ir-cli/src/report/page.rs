@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::claims::{Finding, Judged, Verdict};
 use crate::figures::colour::style_sheet;
-use crate::figures::scale::significant;
+use crate::figures::scale::{minus, significant, thousands};
 use crate::figures::taylor;
 use crate::figures::{FONTS, Figure};
 use crate::group::{Group, Summary, dataset_name};
@@ -43,7 +43,10 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
         counts: counts(judged),
         claims: judged.iter().map(claim_row).collect(),
         missing: missing(groups),
-        figures: figures.iter().map(|figure| figure_row(figure, groups)).collect(),
+        figures: figures
+            .iter()
+            .map(|figure| figure_row(figure, groups))
+            .collect(),
         networks: groups.iter().map(network_row).collect(),
         runs: groups.iter().flat_map(runs).collect(),
         version: env!("CARGO_PKG_VERSION"),
@@ -56,7 +59,9 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
     environment.set_syntax(syntax);
     // A name that ends in .html turns escaping on.
     environment.add_template("report.html", TEMPLATE)?;
-    Ok(environment.get_template("report.html")?.render(Serde(page))?)
+    Ok(environment
+        .get_template("report.html")?
+        .render(Serde(page))?)
 }
 
 /// The first line: which images these are.
@@ -70,7 +75,11 @@ impl Headline {
     fn of(groups: &[Group]) -> Self {
         let names = |synthetic: bool| {
             let mut names: Vec<String> = Vec::new();
-            for info in groups.iter().map(Group::info).filter(|i| i.synthetic == synthetic) {
+            for info in groups
+                .iter()
+                .map(Group::info)
+                .filter(|i| i.synthetic == synthetic)
+            {
                 let name = dataset_name(&info.dataset);
                 if !names.contains(&name) {
                     names.push(name);
@@ -79,7 +88,8 @@ impl Headline {
             names.join(" and ")
         };
         let (real, drawn) = (names(false), names(true));
-        let warning = "drawn by a program, not photographs; the numbers say nothing about real images";
+        let warning =
+            "drawn by a program, not photographs; the numbers say nothing about real images";
         let text = match (real.is_empty(), drawn.is_empty()) {
             (_, true) => format!("Data: real images, {real}."),
             (true, false) => format!("Data: SYNTHETIC images ({drawn}), {warning}."),
@@ -98,7 +108,9 @@ impl Headline {
 fn counts(judged: &[Judged]) -> String {
     let count = |verdict: Verdict| {
         let findings = judged.iter().flat_map(|claim| &claim.networks);
-        findings.filter(|finding| finding.verdict == verdict).count()
+        findings
+            .filter(|finding| finding.verdict == verdict)
+            .count()
     };
     format!(
         "{} held, {} not held, {} not measured.",
@@ -243,7 +255,11 @@ fn taylor_table(group: &Group) -> Option<Table> {
         .collect();
     (!rows.is_empty()).then(|| Table {
         title: group.title.clone(),
-        spread: if group.over_seeds() { "seeds" } else { "images" },
+        spread: if group.over_seeds() {
+            "seeds"
+        } else {
+            "images"
+        },
         rows,
     })
 }
@@ -251,7 +267,7 @@ fn taylor_table(group: &Group) -> Option<Table> {
 fn fixed(summary: Summary) -> String {
     let write = |value: f64| {
         if value.is_finite() && value.abs() < 1e4 {
-            crate::figures::scale::minus(&format!("{value:.4}"))
+            minus(&format!("{value:.4}"))
         } else {
             significant(value, 3)
         }
@@ -264,7 +280,7 @@ fn fixed(summary: Summary) -> String {
 
 fn share(value: f64) -> String {
     if value.is_finite() {
-        format!("{} %", crate::figures::scale::minus(&format!("{:.0}", 100.0 * value)))
+        format!("{} %", minus(&format!("{:.0}", 100.0 * value)))
     } else {
         "–".into()
     }
@@ -296,7 +312,11 @@ fn network_row(group: &Group) -> NetworkRow {
         .filter(|run| !run.history.is_empty())
         .map(Run::seconds)
         .collect();
-    let seeds: Vec<String> = group.runs.iter().map(|run| run.info.seed.to_string()).collect();
+    let seeds: Vec<String> = group
+        .runs
+        .iter()
+        .map(|run| run.info.seed.to_string())
+        .collect();
     NetworkRow {
         title: group.title.clone(),
         dataset: dataset_name(&info.dataset),
@@ -339,19 +359,6 @@ fn paper_accuracy(info: &RunInfo) -> Option<f64> {
         "cifar100" => Some(100.0 - errors.1),
         _ => None,
     }
-}
-
-/// `1,742,762`.
-fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// `41 s`, `5 min 32 s`, `3 h 07 min`.
@@ -413,7 +420,10 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
                 numbers(&info.normalization.std)
             ),
         ),
-        ("augmentation", info.augmentation.clone().unwrap_or("none".into())),
+        (
+            "augmentation",
+            info.augmentation.clone().unwrap_or("none".into()),
+        ),
         (
             "optimiser",
             format!(
@@ -451,9 +461,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_times_are_readable() {
-        assert_eq!(thousands(1_742_762), "1,742,762");
-        assert_eq!(thousands(100), "100");
+    fn times_are_readable() {
         assert_eq!(duration(41.4), "41 s");
         assert_eq!(duration(332.0), "5 min 32 s");
         assert_eq!(duration(11_220.0), "3 h 07 min");

@@ -126,13 +126,19 @@ impl Sample {
     }
 
     pub(crate) fn results(&self) -> Results {
-        let splits = [("train", self.split(0.84, true)), ("test", self.split(0.78, false))];
+        let splits = [
+            ("train", self.split(0.84, true)),
+            ("test", self.split(0.78, false)),
+        ];
         Results {
             schema_version: SCHEMA_VERSION,
             network: self.model.into(),
             dataset: self.dataset.into(),
             stages: self.stages.clone(),
-            splits: splits.into_iter().map(|(name, split)| (name.into(), split)).collect(),
+            splits: splits
+                .into_iter()
+                .map(|(name, split)| (name.into(), split))
+                .collect(),
             provenance: json!({"command": ["ir", "analyze"], "seconds": 93.0}),
         }
     }
@@ -142,30 +148,43 @@ impl Sample {
             samples: 5000,
             accuracy: accuracy + 0.01 * self.wobble(3),
             loss: 0.62,
-            blocks: (0..self.blocks()).map(|block| self.block(block, accuracy, train)).collect(),
+            blocks: (0..self.blocks())
+                .map(|block| self.block(block, accuracy, train))
+                .collect(),
             exits: self.exits(accuracy),
             unroll: vec![
-                self.unroll(1.0, ScaleSource::Unscaled),
-                self.unroll(0.1, ScaleSource::Fixed),
-                self.unroll(0.05, ScaleSource::ChosenOnTrain),
+                self.unroll(1.0, ScaleSource::Unscaled, train),
+                self.unroll(0.1, ScaleSource::Fixed, train),
+                self.unroll(0.05, ScaleSource::ChosenOnTrain, train),
             ],
             taylor: self.last_stage().map(|block| self.taylor(block)).collect(),
         }
     }
 
     fn block(&self, block: usize, accuracy: f64, train: bool) -> BlockMeasures {
-        let stage = self.stages.iter().find(|s| block <= s.last_block).expect("a stage").stage;
+        let stage = self
+            .stages
+            .iter()
+            .find(|s| block <= s.last_block)
+            .expect("a stage")
+            .stage;
         let first = stage > 0 && block == self.stages[stage].first_block;
         let depth = block as f64 / self.blocks() as f64;
         let within = (block - self.stages[stage].first_block) as f64;
         let ratio = 0.08 + 1.6 * (-within).exp() / (1.0 + stage as f64) + 0.01 * self.wobble(block);
         let in_last = self.last_stage().contains(&block);
-        let cost = if block == 0 && !self.transitions { 0.6 } else { 0.02 + 0.2 * (-within).exp() };
+        let cost = if block == 0 && !self.transitions {
+            0.6
+        } else {
+            0.02 + 0.2 * (-within).exp()
+        };
         BlockMeasures {
             block,
             stage,
             transition: self.transitions && first,
-            cosine: Some(-0.02 - 0.12 * depth + 0.02 * self.wobble(block) - 0.004 * f64::from(train)),
+            cosine: Some(
+                -0.02 - 0.12 * depth + 0.02 * self.wobble(block) - 0.004 * f64::from(train),
+            ),
             cosine_std: Some(0.05),
             exit_cosine: in_last.then_some(-0.1 - 0.3 * (-within).exp()),
             exit_cosine_std: in_last.then_some(0.08),
@@ -200,26 +219,38 @@ impl Sample {
         exits.collect()
     }
 
-    fn unroll(&self, scale: f64, scale_source: ScaleSource) -> Unroll {
+    fn unroll(&self, scale: f64, scale_source: ScaleSource, train: bool) -> Unroll {
         let step = |step: usize| {
             let growth = (scale * 1.9 * step as f64).exp();
-            let loss = if scale < 1.0 { 0.62 + 0.01 * step as f64 } else { 0.62 * growth };
+            let start = if train { 0.45 } else { 0.62 };
+            let drift = if train { -0.002 } else { 0.005 };
+            let loss = if scale < 1.0 {
+                start + drift * step as f64
+            } else {
+                start * growth
+            };
             let loss = match step {
                 17.. if scale == 1.0 => f64::NAN,
                 14.. if scale == 1.0 => f64::INFINITY,
                 _ => loss,
             };
             let fall = if scale < 1.0 { 0.0 } else { 0.03 * step as f64 };
+            let accuracy = if train { 0.84 } else { 0.78 };
             UnrollStep {
                 step,
                 groups: Groups {
-                    all: group(5000, (0.78 - fall).max(0.1), loss, 0.5),
+                    all: group(5000, (accuracy - fall).max(0.1), loss, 0.5),
                     correct: group(3900, (1.0 - fall).max(0.1), 0.4 * loss, 0.4),
-                    borderline: group(51, 0.43 + 0.1 * (1.0 - growth.recip()) - fall / 3.0, 1.2 * loss, 1.1),
+                    borderline: group(
+                        51,
+                        0.43 + 0.1 * (1.0 - growth.recip()) - fall / 3.0,
+                        1.2 * loss,
+                        1.1,
+                    ),
                 },
                 cosine: (loss.is_finite()).then_some(-0.1 + 0.004 * step as f64 * scale * 10.0),
                 cosine_std: Some(0.05),
-                l2_ratio: Some(Number(0.3 * scale)),
+                l2_ratio: Some(Number(if train { 0.29 } else { 0.3 } * scale)),
                 l2_ratio_std: Some(Number(0.02)),
                 h_norm: Some(Number(40.0 * growth)),
             }
