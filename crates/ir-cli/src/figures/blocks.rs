@@ -87,7 +87,7 @@ impl BlockFigure<'_> {
                 String::new()
             },
             x_ticks: x.whole_ticks(if width < WIDTH { 10 } else { 20 }),
-            y_ticks: self.y.ticks(6),
+            y_ticks: self.y.ticks(),
         };
         panel.axes(scene, &labels, 33.0);
         panel.stages(scene, stages);

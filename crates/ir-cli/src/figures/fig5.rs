@@ -82,7 +82,7 @@ fn svg(groups: &[&Group]) -> Option<String> {
                     String::new()
                 },
                 x_ticks: x.whole_ticks(10),
-                y_ticks: y.ticks(6),
+                y_ticks: y.ticks(),
             };
             panel.axes(&mut scene, &labels, 14.0);
             panel.series(&mut scene, series);

@@ -39,7 +39,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
             "The head applied after each of the last {SHOWN} blocks; in brackets, how many \
-             samples a group has. {} A sample is borderline if |p_correct − max_other p| < 0.1 \
+             samples a group has. {} A sample is borderline if |p(correct) − max p(other)| < 0.1 \
              there.{bands}",
             reference_sentence(&shown)
         ),
@@ -88,7 +88,7 @@ fn svg(groups: &[&Group]) -> Option<String> {
                     },
                     y: quantity.title.into(),
                     x_ticks: ticks(&places),
-                    y_ticks: y.ticks(5),
+                    y_ticks: y.ticks(),
                 };
                 panel.axes(&mut scene, &labels, 12.0);
                 panel.series(&mut scene, series);

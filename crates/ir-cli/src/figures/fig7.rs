@@ -7,7 +7,7 @@ use crate::group::{Group, Summary};
 use super::Figure;
 use super::blocks::{LEFT, Look, WIDTH};
 use super::colour::Colour;
-use super::panel::{LARGE, Labels, Panel, Point, Series};
+use super::panel::{LARGE, Labels, MEDIUM, Panel, Point, Series};
 use super::samples::{ACCURACY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, significant};
 use super::scene::{Scene, Stroke, Type};
@@ -95,11 +95,7 @@ fn network(scene: &mut Scene, group: &Group, top: f64) {
             };
             let last = index + 1 == ROWS.len();
             let labels = Labels {
-                title: if index == 0 {
-                    variants[column].title.clone()
-                } else {
-                    String::new()
-                },
+                title: String::new(),
                 x: if last {
                     "additional steps".into()
                 } else {
@@ -111,9 +107,13 @@ fn network(scene: &mut Scene, group: &Group, top: f64) {
                     String::new()
                 },
                 x_ticks: x.whole_ticks(if columns > 2.0 { 5 } else { 10 }),
-                y_ticks: y.ticks(4),
+                y_ticks: y.ticks(),
             };
-            panel.axes(scene, &labels, 10.0);
+            panel.axes(scene, &labels, 0.0);
+            if index == 0 {
+                let set = Type::new(MEDIUM, Colour::Ink);
+                scene.text((panel.left, panel.top - 12.0), &variants[column].title, set);
+            }
             if matches!(row, Row::Cosine) {
                 panel.zero(scene);
             }
@@ -288,7 +288,8 @@ fn series(
     Series {
         points,
         stroke,
-        radius: 1.7,
+        // The training split is the thin line; its marks would hide those of the test split.
+        radius: if split == "test" { 1.7 } else { 0.0 },
         band: false,
         label: label.to_owned(),
     }

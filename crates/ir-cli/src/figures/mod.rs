@@ -17,7 +17,7 @@ pub(crate) mod scale;
 mod scene;
 pub(crate) mod taylor;
 
-pub(crate) use scene::FONTS;
+pub(crate) use scene::{FONTS, escape, pieces};
 
 /// A figure and the words around it.
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+/// About how many steps an axis has from tick to tick.
+const STEPS: usize = 6;
+
 /// An axis without its place on the page.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Scale {
@@ -11,6 +14,8 @@ pub(crate) enum Scale {
         low: f64,
         /// Value at the high end.
         high: f64,
+        /// From tick to tick.
+        step: f64,
     },
     /// Even factors are even distances.
     Log {
@@ -31,17 +36,19 @@ impl Scale {
             low.abs().max(1.0) / 2.0
         };
         let (low, high) = (low - margin, high + margin);
-        let step = nice_step(high - low, 6);
+        let step = nice_step(high - low, STEPS);
         // The rounding error of low / step must not cost a whole step.
         Self::Linear {
             low: (low / step + 1e-9).floor() * step,
             high: (high / step - 1e-9).ceil() * step,
+            step,
         }
     }
 
     /// A linear scale with given ends.
-    pub(crate) const fn between(low: f64, high: f64) -> Self {
-        Self::Linear { low, high }
+    pub(crate) fn between(low: f64, high: f64) -> Self {
+        let step = nice_step(high - low, STEPS);
+        Self::Linear { low, high, step }
     }
 
     /// A logarithmic scale from tick to tick that holds every finite value above 0.
@@ -78,7 +85,7 @@ impl Scale {
     /// that end.
     pub(crate) fn place(self, value: f64) -> f64 {
         let place = match self {
-            Self::Linear { low, high } => (value - low) / (high - low),
+            Self::Linear { low, high, .. } => (value - low) / (high - low),
             Self::Log { low, high } => {
                 (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
             }
@@ -86,17 +93,17 @@ impl Scale {
         place.clamp(0.0, 1.0)
     }
 
-    /// About `count` ticks: value and text.
-    pub(crate) fn ticks(self, count: usize) -> Vec<(f64, String)> {
+    /// Ticks: value and text.
+    pub(crate) fn ticks(self) -> Vec<(f64, String)> {
         match self {
-            Self::Linear { low, high } => linear_ticks(low, high, count),
-            Self::Log { low, high } => log_ticks(low, high, count),
+            Self::Linear { low, high, step } => linear_ticks(low, high, step),
+            Self::Log { low, high } => log_ticks(low, high, STEPS),
         }
     }
 
     /// Ticks on whole numbers only, for counts and indices.
     pub(crate) fn whole_ticks(self, count: usize) -> Vec<(f64, String)> {
-        let (Self::Linear { low, high } | Self::Log { low, high }) = self;
+        let (Self::Linear { low, high, .. } | Self::Log { low, high }) = self;
         let step = nice_step(high - low, count).max(1.0).round();
         multiples(low, high, step)
             .map(|value| (value, format!("{value:.0}")))
@@ -127,8 +134,7 @@ fn multiples(low: f64, high: f64, step: f64) -> impl Iterator<Item = f64> {
     (first..=last).map(move |index| index as f64 * step)
 }
 
-fn linear_ticks(low: f64, high: f64, count: usize) -> Vec<(f64, String)> {
-    let step = nice_step(high - low, count);
+fn linear_ticks(low: f64, high: f64, step: f64) -> Vec<(f64, String)> {
     let decimals = (-step.log10().floor()).max(0.0) as usize;
     multiples(low, high, step)
         .map(|value| (value, minus(&format!("{value:.decimals$}"))))
@@ -265,20 +271,20 @@ mod tests {
     fn ticks_are_those_a_person_would_choose() {
         let scale = Scale::linear([-0.31, 0.04]);
         assert_eq!(
-            labels(scale.ticks(6)),
+            labels(scale.ticks()),
             ["−0.4", "−0.3", "−0.2", "−0.1", "0.0", "0.1"]
         );
         assert_eq!(
-            labels(Scale::between(0.0, 100.0).ticks(5)),
+            labels(Scale::between(0.0, 100.0).ticks()),
             ["0", "20", "40", "60", "80", "100"]
         );
         assert_eq!(
-            labels(Scale::log([0.06, 1.7]).ticks(6)),
+            labels(Scale::log([0.06, 1.7]).ticks()),
             ["0.05", "0.1", "0.2", "0.5", "1", "2"]
         );
         assert_eq!(
-            labels(Scale::log([0.5, 3e9]).ticks(5)),
-            ["1", "10³", "10⁶", "10⁹"]
+            labels(Scale::log([0.5, 3e9]).ticks()),
+            ["1", "100", "10⁴", "10⁶", "10⁸"]
         );
         assert_eq!(
             labels(Scale::between(0.0, 53.0).whole_ticks(8)),

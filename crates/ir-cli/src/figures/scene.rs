@@ -174,7 +174,7 @@ impl Scene {
         }
     }
 
-    /// Text; `_` sets the next character as a subscript.
+    /// Text, with subscripts as [`pieces`] finds them.
     pub(crate) fn text(&mut self, at: At, text: &str, set: Type) {
         let anchor = match set.anchor {
             Anchor::Start => "start",
@@ -250,35 +250,51 @@ fn path(points: &[At]) -> String {
     data
 }
 
-/// `_x` as a lowered, smaller x. What follows is raised again by as much.
+/// A text cut at its subscripts: (piece, whether it is one). In `h_j` the j is a subscript, in
+/// `my_net` nothing is: only a single character counts, with no letter or digit after it.
+pub(crate) fn pieces(text: &str) -> Vec<(&str, bool)> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    let mut from = 0;
+    while let Some(found) = rest[from..].find('_') {
+        let mark = from + found;
+        let mut after = rest[mark + 1..].char_indices();
+        let subscript = after.next().filter(|(_, c)| c.is_alphanumeric());
+        let next = after.next();
+        match subscript {
+            Some(_) if next.is_none_or(|(_, c)| !c.is_alphanumeric()) => {
+                let end = next.map_or(rest.len(), |(index, _)| mark + 1 + index);
+                pieces.push((&rest[..mark], false));
+                pieces.push((&rest[mark + 1..end], true));
+                rest = &rest[end..];
+                from = 0;
+            }
+            _ => from = mark + 1,
+        }
+    }
+    pieces.push((rest, false));
+    pieces.retain(|(piece, _)| !piece.is_empty());
+    pieces
+}
+
+/// Subscripts lowered and smaller. What follows one is raised again by as much.
 fn subscripts(text: &str, size: f64) -> String {
     let drop = 0.22 * size;
     let mut out = String::new();
-    let mut characters = text.chars();
     let mut lowered = false;
-    while let Some(character) = characters.next() {
-        if character == '_'
-            && let Some(subscript) = characters.next()
-        {
-            let _ = write!(
+    for (piece, subscript) in pieces(text) {
+        let piece = escape(piece);
+        let _ = match (subscript, lowered) {
+            (true, _) => write!(
                 out,
-                "<tspan dy=\"{}\" font-size=\"{}\">{}</tspan>",
-                Short(if lowered { 0.0 } else { drop }),
-                Short(0.72 * size),
-                escape(&subscript.to_string())
-            );
-            lowered = true;
-        } else if lowered {
-            let _ = write!(
-                out,
-                "<tspan dy=\"{}\">{}</tspan>",
-                Short(-drop),
-                escape(&character.to_string())
-            );
-            lowered = false;
-        } else {
-            out.push_str(&escape(&character.to_string()));
-        }
+                "<tspan dy=\"{}\" font-size=\"{}\">{piece}</tspan>",
+                Short(drop),
+                Short(0.72 * size)
+            ),
+            (false, true) => write!(out, "<tspan dy=\"{}\">{piece}</tspan>", Short(-drop)),
+            (false, false) => write!(out, "{piece}"),
+        };
+        lowered = subscript;
     }
     out
 }
@@ -328,7 +344,10 @@ mod tests {
             subscripts("F_j<", 10.0),
             "F<tspan dy=\"2.2\" font-size=\"7.2\">j</tspan><tspan dy=\"-2.2\">&lt;</tspan>"
         );
-        assert_eq!(subscripts("a_", 10.0), "a_");
+        for plain in ["a_", "my_net", "_"] {
+            assert_eq!(pieces(plain), [(plain, false)]);
+        }
+        assert_eq!(pieces("‖h_j‖"), [("‖h", false), ("j", true), ("‖", false)]);
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn svg(groups: &[&Group]) -> Option<String> {
             x: "block j".into(),
             y: "change of exit loss (nats)".into(),
             x_ticks: x.whole_ticks(10),
-            y_ticks: y.ticks(6),
+            y_ticks: y.ticks(),
         };
         panel.axes(&mut scene, &labels, 14.0);
         panel.zero(&mut scene);

@@ -3,14 +3,14 @@
 use anyhow::Result;
 use minijinja::Environment;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
+use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
 use crate::claims::{Finding, Judged, Verdict};
 use crate::figures::colour::style_sheet;
 use crate::figures::scale::{minus, significant, thousands};
 use crate::figures::taylor;
-use crate::figures::{FONTS, Figure};
+use crate::figures::{FONTS, Figure, escape, pieces};
 use crate::group::{Group, Summary, dataset_name};
 use crate::run::{Run, RunInfo};
 
@@ -57,11 +57,23 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
         .lstrip_blocks(true)
         .build()?;
     environment.set_syntax(syntax);
+    environment.add_filter("subscripts", |text: &str| {
+        Value::from_safe_string(subscripts(text))
+    });
     // A name that ends in .html turns escaping on.
     environment.add_template("report.html", TEMPLATE)?;
     Ok(environment
         .get_template("report.html")?
         .render(Serde(page))?)
+}
+
+/// Text as HTML, `h_j` with a subscript.
+fn subscripts(text: &str) -> String {
+    let html = |(piece, subscript): (&str, bool)| match subscript {
+        true => format!("<sub>{}</sub>", escape(piece)),
+        false => escape(piece),
+    };
+    pieces(text).into_iter().map(html).collect()
 }
 
 /// The first line: which images these are.

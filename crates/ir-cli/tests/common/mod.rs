@@ -248,7 +248,8 @@ impl Sample {
                         1.1,
                     ),
                 },
-                cosine: (loss.is_finite()).then_some(-0.1 + 0.004 * step as f64 * scale * 10.0),
+                cosine: (loss.is_finite())
+                    .then_some(-0.1 - 0.02 * f64::from(train) + 0.04 * step as f64 * scale),
                 cosine_std: Some(0.05),
                 l2_ratio: Some(Number(if train { 0.29 } else { 0.3 } * scale)),
                 l2_ratio_std: Some(Number(0.02)),
