@@ -190,7 +190,7 @@ fn flipped_bits_never_panic() {
         let places = (0..content.len())
             .filter(|place| *place < 256 || *place + 1024 > content.len() || place % 29 == 0);
         let damage = places.flat_map(|place| {
-            [0x01, 0x80, 0xff].map(|mask| {
+            [0x01, 0xff].map(|mask| {
                 let mut damaged = content.clone();
                 damaged[place] ^= mask;
                 damaged
