@@ -23,7 +23,7 @@ fn parquet_refusal(name: &str) -> String {
 
 #[test]
 fn parquet_of_something_else() {
-    let cases: [(&str, &[&str]); 11] = [
+    let cases: [(&str, &[&str]); 13] = [
         ("label", &["sample 1", "0 to 9", "found 10"]),
         ("negative", &["sample 0", "0 to 9", "found -1"]),
         ("null_label", &["row 1", "found null"]),
@@ -34,6 +34,8 @@ fn parquet_of_something_else() {
         ("cut_image", &["sample 1", "PNG or WebP"]),
         ("columns", &["text BYTE_ARRAY", "label INT64", "img.bytes"]),
         ("float_label", &["label DOUBLE", "fine_label"]),
+        ("digits", &["not CIFAR's: 0, 1, 2"]),
+        ("all_small", &["28×28", "not 32×32"]),
         ("zstd", &["ZSTD", "snappy"]),
     ];
     for (name, parts) in cases {

@@ -259,7 +259,7 @@ fn a_named_data_set_is_fetched_and_then_found() {
     let locations = with_hub(false, cache.path());
     let mut last = None;
     fetch(LabelSet::Cifar10, &locations, &mut |progress| {
-        last = Some(progress.clone())
+        last = Some(progress.clone());
     })
     .unwrap();
     let last = last.unwrap();

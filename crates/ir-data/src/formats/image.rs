@@ -12,6 +12,14 @@ use crate::error::{Error, Result};
 /// What a decoder may allocate for one image. A 32×32 image needs a few kilobytes.
 const MAX_ALLOCATION: u64 = 1 << 20;
 
+/// Width and height of an image, if its header can be read.
+pub(crate) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .ok()?;
+    Some(reader.into_decoder().ok()?.dimensions())
+}
+
 /// Decodes the image of `sample` in `file` into `planes`, `[3, 32, 32]`.
 ///
 /// The format is found from the first bytes. Greyscale, palette and opaque RGBA images are
