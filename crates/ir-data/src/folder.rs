@@ -256,7 +256,7 @@ fn identify(path: &Path) -> Result<Option<(Format, Probe)>> {
             "a whole number of records of 3,073 or 3,074 bytes",
         )
     };
-    let found = format!("{} in {length} bytes", head.escape_ascii());
+    let found = format!("{length} bytes that begin with `{}`", head.escape_ascii());
     Err(malformed(path, place, expected, found))
 }
 

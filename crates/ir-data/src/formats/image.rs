@@ -30,7 +30,7 @@ pub(crate) fn decode(file: &Path, sample: usize, bytes: &[u8], planes: &mut [u8]
         malformed(
             file,
             format!("image of sample {sample}"),
-            "a PNG or WebP image",
+            "an opaque PNG or WebP image of 8 bits a channel",
             problem.to_string(),
         )
     };
@@ -68,6 +68,6 @@ fn rgb_bytes(image: DynamicImage) -> std::result::Result<Vec<u8>, &'static str> 
         DynamicImage::ImageRgba8(ref rgba) if rgba.pixels().all(|pixel| pixel[3] == 255) => {
             Ok(image.into_rgb8().into_raw())
         }
-        _ => Err("an image with transparency or more than 8 bits a channel"),
+        _ => Err("one with transparency or more bits"),
     }
 }

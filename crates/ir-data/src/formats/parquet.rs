@@ -140,11 +140,14 @@ fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Re
     for (group, row_group) in metadata.row_groups().iter().enumerate() {
         for index in [columns.image, columns.label] {
             let chunk = row_group.column(index);
-            let place = format!("row group {group}, column {}", chunk.column_path().string());
+            let column = chunk.column_path().string();
             let codec = chunk.compression();
             if !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY) {
-                let found = format!("{codec}; write the file anew with one of these");
-                return Err(malformed(path, place, "no or snappy compression", found));
+                return Err(Error::Compression {
+                    file: path.into(),
+                    column,
+                    found: codec.to_string(),
+                });
             }
             let start = chunk
                 .dictionary_page_offset()
@@ -155,6 +158,7 @@ fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Re
                 _ => false,
             };
             if !is_inside {
+                let place = format!("row group {group}, column {column}");
                 let found = format!("{size} bytes from byte {start}");
                 return Err(malformed(
                     path,
