@@ -174,8 +174,8 @@ pub enum Error {
 
     /// A data set is nowhere on this machine and fetching it was not allowed.
     #[error(
-        "{name} is not on this machine and the network is switched off (HF_HUB_OFFLINE or --offline); looked at {}; fetch it once with `ir data fetch {name}` while online, or use `--data FOLDER`",
-        listed("", looked)
+        "{name} is not on this machine and the network is switched off (HF_HUB_OFFLINE or --offline){}; fetch it once with `ir data fetch {name}` while online, or use `--data FOLDER`",
+        listed("; looked at ", looked)
     )]
     Offline {
         /// The data set.

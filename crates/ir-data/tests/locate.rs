@@ -143,6 +143,18 @@ fn offline_names_every_place_and_the_command() {
 }
 
 #[test]
+fn offline_without_any_place_to_look() {
+    let error = Dataset::open("cifar100", &nowhere()).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error:?}");
+    let online = Locations {
+        offline: false,
+        ..nowhere()
+    };
+    let error = Dataset::open("cifar100", &online).unwrap_err();
+    assert_says(&error.to_string(), &["HF_HOME", "no folder to put it in"]);
+}
+
+#[test]
 fn a_damaged_file_is_not_replaced_from_the_network() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "cifar10/data_batch_1.bin", b"half a batch");
