@@ -221,8 +221,8 @@ impl Loader {
         }
     }
 
-    /// Makes the batches of an epoch after the first `done` one after another until all are sent, one fails, or
-    /// nobody waits for them any more.
+    /// Makes the batches of an epoch after the first `done` one after another until all are
+    /// sent, one fails, or nobody waits for them any more.
     fn prepare(&self, epoch: u64, done: usize, sender: &SyncSender<Result<Batch>>) {
         let order = self.order(epoch);
         for batch in done..self.batches() {
