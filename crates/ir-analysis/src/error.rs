@@ -226,3 +226,9 @@ pub enum Error {
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
+
+impl From<ir_tensor_ops::Error> for Error {
+    fn from(error: ir_tensor_ops::Error) -> Self {
+        Self::Tensor(error.into())
+    }
+}

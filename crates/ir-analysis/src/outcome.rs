@@ -1,10 +1,11 @@
 //! What the logits say about each sample, and how the loss depends on them.
 
-use crate::shim::per_sample;
 use candle_core::{DType, Tensor};
+use ir_tensor_ops::per_sample;
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::probe::readable;
 
 /// Per sample of a batch, in order: what the head made of it.
 pub(crate) struct Outcomes {
@@ -21,6 +22,7 @@ pub(crate) struct Outcomes {
 impl Outcomes {
     pub(crate) fn new(logits: &Tensor, batch: &Batch) -> Result<Self> {
         batch.check_labels(logits.dim(1)?)?;
+        let logits = &readable(logits)?;
         Ok(Self {
             loss: per_sample::cross_entropy(logits, &batch.labels)?,
             entropy: per_sample::entropy(logits)?,
