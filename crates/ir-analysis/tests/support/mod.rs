@@ -3,17 +3,17 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-pub mod oracle;
+pub(crate) mod oracle;
 
 use candle_core::{DType, Device, Result, Tensor};
 use ir_models::{Block, ResidualNetwork};
 
 /// Rows of a matrix; every entry is an f32, so that both versions have the same weights.
-pub type Matrix = Vec<Vec<f64>>;
+pub(crate) type Matrix = Vec<Vec<f64>>;
 
 /// What follows a sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum After {
+pub(crate) enum After {
     Identity,
     Relu,
     /// The mean of each pair of neighbouring features, which halves their number.
@@ -22,26 +22,26 @@ pub enum After {
 
 /// One block on row vectors: F(h) = scale · tanh(h · inner) · outer.
 #[derive(Debug, Clone)]
-pub struct DenseBlock {
-    pub stage: usize,
-    pub inner: Matrix,
-    pub outer: Matrix,
-    pub scale: f64,
+pub(crate) struct DenseBlock {
+    pub(crate) stage: usize,
+    pub(crate) inner: Matrix,
+    pub(crate) outer: Matrix,
+    pub(crate) scale: f64,
     /// `None` for the identity.
-    pub shortcut: Option<Matrix>,
-    pub after: After,
+    pub(crate) shortcut: Option<Matrix>,
+    pub(crate) after: After,
 }
 
 /// A residual network on vectors; its logits are h_L · head.
 #[derive(Debug, Clone)]
-pub struct Dense {
-    pub blocks: Vec<DenseBlock>,
-    pub head: Matrix,
-    pub dtype: DType,
+pub(crate) struct Dense {
+    pub(crate) blocks: Vec<DenseBlock>,
+    pub(crate) head: Matrix,
+    pub(crate) dtype: DType,
 }
 
 /// Numbers in (−½, ½) that look random and depend on `seed` and their place alone.
-pub fn numbers(seed: u64, count: usize) -> Vec<f64> {
+pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f64> {
     let number = |place: usize| {
         let mut bits = (seed << 32 | place as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -52,14 +52,14 @@ pub fn numbers(seed: u64, count: usize) -> Vec<f64> {
     (0..count).map(number).collect()
 }
 
-pub fn matrix(seed: u64, rows: usize, columns: usize) -> Matrix {
+pub(crate) fn matrix(seed: u64, rows: usize, columns: usize) -> Matrix {
     let numbers = numbers(seed, rows * columns);
     numbers.chunks(columns).map(<[f64]>::to_vec).collect()
 }
 
 impl Dense {
     /// An ordinary block of `width` features.
-    pub fn block(seed: u64, stage: usize, width: usize) -> DenseBlock {
+    pub(crate) fn block(seed: u64, stage: usize, width: usize) -> DenseBlock {
         DenseBlock {
             stage,
             inner: matrix(seed, width, width + 1),
@@ -71,7 +71,7 @@ impl Dense {
     }
 
     /// A transition from `from` to `to` features.
-    pub fn transition(seed: u64, stage: usize, from: usize, to: usize) -> DenseBlock {
+    pub(crate) fn transition(seed: u64, stage: usize, from: usize, to: usize) -> DenseBlock {
         DenseBlock {
             inner: matrix(seed, from, to + 1),
             outer: matrix(seed + 1000, to + 1, to),
@@ -80,7 +80,7 @@ impl Dense {
         }
     }
 
-    pub fn new(blocks: Vec<DenseBlock>, width: usize, classes: usize) -> Self {
+    pub(crate) fn new(blocks: Vec<DenseBlock>, width: usize, classes: usize) -> Self {
         // Logits of a few units, so that probabilities are neither all alike nor all 0 and 1.
         let mut head = matrix(99, width, classes);
         head.iter_mut().flatten().for_each(|weight| *weight *= 4.0);
@@ -140,13 +140,13 @@ impl ResidualNetwork for Dense {
 
 /// Images `[count, 1, 1, width]` and labels below `classes`, as the oracle reads them.
 #[derive(Debug, Clone)]
-pub struct Samples {
-    pub images: Matrix,
-    pub labels: Vec<u32>,
+pub(crate) struct Samples {
+    pub(crate) images: Matrix,
+    pub(crate) labels: Vec<u32>,
 }
 
 impl Samples {
-    pub fn new(count: usize, width: usize, classes: u32) -> Self {
+    pub(crate) fn new(count: usize, width: usize, classes: u32) -> Self {
         let mut images = matrix(7, count, width);
         images.iter_mut().flatten().for_each(|value| *value *= 4.0);
         let labels = numbers(8, count)
@@ -159,7 +159,7 @@ impl Samples {
     }
 
     /// In batches of at most `size`, in order.
-    pub fn batches(&self, size: usize) -> Vec<Result<(Tensor, Tensor)>> {
+    pub(crate) fn batches(&self, size: usize) -> Vec<Result<(Tensor, Tensor)>> {
         let images = self.images.chunks(size);
         let batch = |(images, labels): (&[Vec<f64>], &[u32])| {
             let shape = (images.len(), 1, 1, images[0].len());
@@ -171,7 +171,7 @@ impl Samples {
     }
 
     /// All in one batch.
-    pub fn whole(&self) -> (Tensor, Tensor) {
+    pub(crate) fn whole(&self) -> (Tensor, Tensor) {
         self.batches(self.labels.len())
             .remove(0)
             .expect("a valid batch")
@@ -179,7 +179,7 @@ impl Samples {
 }
 
 /// Networks that have each feature of the trait somewhere.
-pub fn zoo() -> Vec<(&'static str, Dense)> {
+pub(crate) fn zoo() -> Vec<(&'static str, Dense)> {
     let plain = Dense::new((0..3).map(|j| Dense::block(j, 0, 4)).collect(), 4, 3);
 
     let transition = Dense::new(
@@ -240,7 +240,7 @@ pub fn zoo() -> Vec<(&'static str, Dense)> {
 }
 
 /// Fails unless `found` is within `tolerance` · max(1, |expected|) of `expected`.
-pub fn assert_close(what: &str, found: f64, expected: f64, tolerance: f64) {
+pub(crate) fn assert_close(what: &str, found: f64, expected: f64, tolerance: f64) {
     let limit = tolerance * expected.abs().max(1.0);
     assert!(
         (found - expected).abs() <= limit,

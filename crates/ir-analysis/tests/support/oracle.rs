@@ -12,42 +12,42 @@ fn times(h: &[f64], matrix: &Matrix) -> Vec<f64> {
     (0..matrix[0].len()).map(column).collect()
 }
 
-pub fn dot(x: &[f64], y: &[f64]) -> f64 {
+pub(crate) fn dot(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 
-pub fn norm(x: &[f64]) -> f64 {
+pub(crate) fn norm(x: &[f64]) -> f64 {
     dot(x, x).sqrt()
 }
 
-pub fn cosine(x: &[f64], y: &[f64]) -> f64 {
+pub(crate) fn cosine(x: &[f64], y: &[f64]) -> f64 {
     dot(x, y) / (norm(x) * norm(y))
 }
 
 /// One sample's passage through the network.
-pub struct Oracle<'a> {
-    pub network: &'a Dense,
-    pub label: usize,
+pub(crate) struct Oracle<'a> {
+    pub(crate) network: &'a Dense,
+    pub(crate) label: usize,
 }
 
 /// What logits say.
 #[derive(Debug, Clone, Copy)]
-pub struct Outcome {
-    pub loss: f64,
-    pub entropy: f64,
-    pub margin: f64,
-    pub correct: bool,
+pub(crate) struct Outcome {
+    pub(crate) loss: f64,
+    pub(crate) entropy: f64,
+    pub(crate) margin: f64,
+    pub(crate) correct: bool,
 }
 
 impl Oracle<'_> {
-    pub fn shortcut(&self, j: usize, h: &[f64]) -> Vec<f64> {
+    pub(crate) fn shortcut(&self, j: usize, h: &[f64]) -> Vec<f64> {
         match &self.network.blocks[j].shortcut {
             Some(matrix) => times(h, matrix),
             None => h.to_vec(),
         }
     }
 
-    pub fn branch(&self, j: usize, h: &[f64]) -> Vec<f64> {
+    pub(crate) fn branch(&self, j: usize, h: &[f64]) -> Vec<f64> {
         let block = &self.network.blocks[j];
         let hidden: Vec<f64> = times(h, &block.inner).into_iter().map(f64::tanh).collect();
         times(&hidden, &block.outer)
@@ -57,7 +57,7 @@ impl Oracle<'_> {
     }
 
     /// after_j(x + scale · y).
-    pub fn join(&self, j: usize, x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
+    pub(crate) fn join(&self, j: usize, x: &[f64], y: &[f64], scale: f64) -> Vec<f64> {
         let sum: Vec<f64> = x.iter().zip(y).map(|(x, y)| x + scale * y).collect();
         match self.network.blocks[j].after {
             After::Identity => sum,
@@ -69,12 +69,12 @@ impl Oracle<'_> {
         }
     }
 
-    pub fn step(&self, j: usize, h: &[f64]) -> Vec<f64> {
+    pub(crate) fn step(&self, j: usize, h: &[f64]) -> Vec<f64> {
         self.join(j, &self.shortcut(j, h), &self.branch(j, h), 1.0)
     }
 
     /// h_0 … h_L.
-    pub fn path(&self, image: &[f64]) -> Vec<Vec<f64>> {
+    pub(crate) fn path(&self, image: &[f64]) -> Vec<Vec<f64>> {
         let mut path = vec![image.to_vec()];
         for j in 0..self.network.blocks.len() {
             path.push(self.step(j, &path[j]));
@@ -83,7 +83,7 @@ impl Oracle<'_> {
     }
 
     /// The network from h_j on.
-    pub fn from(&self, j: usize, h: &[f64]) -> Outcome {
+    pub(crate) fn from(&self, j: usize, h: &[f64]) -> Outcome {
         let mut h = h.to_vec();
         for block in j..self.network.blocks.len() {
             h = self.step(block, &h);
@@ -92,7 +92,7 @@ impl Oracle<'_> {
     }
 
     /// The head at h.
-    pub fn exit(&self, h: &[f64]) -> Outcome {
+    pub(crate) fn exit(&self, h: &[f64]) -> Outcome {
         let logits = times(h, &self.network.head);
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let total: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
@@ -111,7 +111,7 @@ impl Oracle<'_> {
     }
 
     /// ∂L/∂h_j through all later blocks; for a transition ∂L/∂s_j with F_j held fixed.
-    pub fn network_gradient(&self, j: usize, h: &[f64]) -> Vec<f64> {
+    pub(crate) fn network_gradient(&self, j: usize, h: &[f64]) -> Vec<f64> {
         if self.network.blocks[j].shortcut.is_none() {
             return differences(h, |h| self.from(j, h).loss);
         }
@@ -121,13 +121,13 @@ impl Oracle<'_> {
         })
     }
 
-    pub fn exit_gradient(&self, h: &[f64]) -> Vec<f64> {
+    pub(crate) fn exit_gradient(&self, h: &[f64]) -> Vec<f64> {
         differences(h, |h| self.exit(h).loss)
     }
 }
 
 /// The gradient of `f` at x by central differences.
-pub fn differences(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+pub(crate) fn differences(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let along = |k: usize| {
         let mut moved = x.to_vec();
         moved[k] = x[k] + STEP;
@@ -139,7 +139,7 @@ pub fn differences(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
 }
 
 /// Mean and standard deviation (over N) of `value` over all samples, each with its image.
-pub fn over(
+pub(crate) fn over(
     network: &Dense,
     samples: &Samples,
     value: impl Fn(&Oracle<'_>, &[f64]) -> f64,
