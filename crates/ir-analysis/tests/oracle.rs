@@ -46,7 +46,7 @@ fn plain(number: Option<Number>) -> Option<f64> {
 }
 
 /// A number of one sample, from s_j and F_j.
-type Measured = dyn Fn(&Oracle<'_>, &[f64], &[f64]) -> f64;
+type Measured<'a> = dyn Fn(&Oracle<'_>, &[f64], &[f64]) -> f64 + 'a;
 
 /// Index of the first block of the last stage.
 fn start(network: &Dense) -> usize {
@@ -321,7 +321,7 @@ fn taylor_table() {
         assert_eq!(split.taylor.len(), network.blocks.len() - start);
         for (row, j) in split.taylor.iter().zip(start..) {
             assert_eq!(row.block, j);
-            let of = |value: &Measured| {
+            let of = |value: &Measured<'_>| {
                 over(&network, &samples, |net, x| {
                     let path = net.path(x);
                     value(net, &net.shortcut(j, &path[j]), &net.branch(j, &path[j]))
