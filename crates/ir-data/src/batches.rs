@@ -279,3 +279,38 @@ impl Drop for Batches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::synthetic::{Classes, dataset};
+
+    #[test]
+    fn leaving_early_ends_the_thread() {
+        let drawn = dataset(Classes::Ten, 0, 100, 10).unwrap();
+        let options = BatchOptions::training(1, 0, drawn.normalization());
+        let loader = Loader::new(drawn.train().clone(), options).unwrap();
+        for taken in 0..5 {
+            let mut batches = loader.epoch(0);
+            for _ in 0..taken {
+                batches.next().unwrap().unwrap();
+            }
+            drop(batches);
+            // The thread has a share of its own as long as it runs.
+            assert_eq!(Arc::strong_count(&loader.lookup), 1);
+        }
+    }
+
+    #[test]
+    fn a_thread_that_ends_too_soon_is_an_error_and_the_last_item() {
+        let (sender, receiver) = sync_channel(AHEAD);
+        drop(sender);
+        let mut batches = Batches {
+            receiver: Some(receiver),
+            worker: None,
+            remaining: 3,
+        };
+        assert!(matches!(batches.next(), Some(Err(Error::Worker))));
+        assert!(batches.next().is_none());
+    }
+}

@@ -123,12 +123,18 @@ pub enum Error {
     },
 
     /// A data set lacks its train or its test split.
-    #[error("{}: the {missing} split is missing; complete the folder, or name another", folder.display())]
+    #[error(
+        "{}: the {missing} split is missing{}; complete the folder, or name another",
+        folder.display(),
+        listed("; not taken: ", notes)
+    )]
     MissingSplit {
         /// The folder.
         folder: PathBuf,
         /// The split, `train` or `test`.
         missing: &'static str,
+        /// Files that came close, each with the reason why it was not taken.
+        notes: Vec<String>,
     },
 
     /// A folder has too many entries to be a data set's.

@@ -70,13 +70,18 @@ pub(crate) fn open(folder: &Path, wanted: Option<LabelSet>) -> Result<Dataset> {
     }
     let (format, labels) = (first.format, first.labels);
     found.retain(|file| file.format == format);
-    let train = split_files(folder, &found, SplitName::Train)?;
-    let test = split_files(folder, &found, SplitName::Test)?;
+    let train = split_files(folder, &found, SplitName::Train, &notes)?;
+    let test = split_files(folder, &found, SplitName::Test, &notes)?;
     load(labels, format, &train, &test)
 }
 
 /// The files of one split in the order of their names.
-fn split_files(folder: &Path, found: &[Found], split: SplitName) -> Result<Vec<PathBuf>> {
+fn split_files(
+    folder: &Path,
+    found: &[Found],
+    split: SplitName,
+    notes: &[String],
+) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = found
         .iter()
         .filter(|file| file.split == split)
@@ -87,6 +92,7 @@ fn split_files(folder: &Path, found: &[Found], split: SplitName) -> Result<Vec<P
         return Err(Error::MissingSplit {
             folder: folder.into(),
             missing: split.name(),
+            notes: notes.to_vec(),
         });
     };
     if let Some(other) = files.iter().find(|file| file.parent() != first.parent()) {

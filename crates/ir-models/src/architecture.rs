@@ -130,7 +130,7 @@ pub struct ParameterCount {
 }
 
 /// What the layout of a network needs to know about one block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockPlan {
     /// The block's stage.
     pub stage: usize,

@@ -1,12 +1,12 @@
 //! The paper's networks, built from an [`Architecture`].
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use ir_tensor_ops::{Norm, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d, linear};
 
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::initialize;
-use crate::layout::{BatchNorm, Convolution, Kind, Layout, TensorSpec};
+use crate::layout::{BatchNorm, Convolution, Layout, TensorSpec};
 use crate::network::{Block, ResidualNetwork};
 
 /// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β.

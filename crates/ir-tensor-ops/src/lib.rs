@@ -40,6 +40,7 @@ mod parallel;
 pub mod per_sample;
 mod planes;
 pub mod random;
+mod scratch;
 mod statistics;
 mod tap;
 

@@ -34,6 +34,16 @@ impl Dataset {
     }
 }
 
+/// What may stand after `--data`. Which data set a plan needs is the profile's to say.
+pub(super) fn parse_argument(data: &str) -> Result<String, &'static str> {
+    match data {
+        "cifar10" | "cifar100" => {
+            Err("the profile says which data set; give a folder, or `synthetic`, or nothing")
+        }
+        _ => Ok(data.to_owned()),
+    }
+}
+
 /// Where the images of a plan come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
@@ -49,7 +59,7 @@ impl Source {
     /// The source that the arguments ask for, before anything was looked for.
     pub(super) fn before_looking(data: Option<&str>) -> Self {
         match data {
-            None | Some("cifar10" | "cifar100") => Self::Named,
+            None => Self::Named,
             Some("synthetic" | "synthetic10" | "synthetic100") => Self::Synthetic(None),
             Some(folder) => Self::Folder(folder.to_owned()),
         }

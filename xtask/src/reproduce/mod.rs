@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// A folder of images, or `synthetic`; by default CIFAR is looked for, then fetched.
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", value_parser = data::parse_argument)]
     data: Option<String>,
     /// Fetch nothing from the network.
     #[arg(long)]

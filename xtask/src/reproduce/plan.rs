@@ -81,6 +81,12 @@ fn comment(verb: &str, paths: &[PathBuf]) -> String {
     lines.collect()
 }
 
+// What `ir` leaves in the folder of a run.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const SETTINGS: &str = "run.json";
+const HISTORY: &str = "history.jsonl";
+const RESULTS: &str = "results.json";
+
 /// One training and what is done with it.
 struct Run {
     /// Network, images and seed, for people.
@@ -105,12 +111,8 @@ impl Run {
         }
     }
 
-    fn checkpoint(&self) -> PathBuf {
-        self.folder.join("checkpoint.safetensors")
-    }
-
-    fn results(&self) -> PathBuf {
-        self.folder.join("results.json")
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     fn train(&self, training: &Training) -> Step {
@@ -129,41 +131,47 @@ impl Run {
         if let Some(images) = training.train_images {
             option("--train-samples", images.to_string());
         }
+        if let Some(images) = training.test_images {
+            option("--test-samples", images.to_string());
+        }
         option("--exits-every", training.exits_every.to_string());
         Step {
             name: format!("train {}", self.title),
             arguments,
             inputs,
-            outputs: vec![self.checkpoint()],
-            checkpoint: Some(self.checkpoint()),
+            outputs: [CHECKPOINT, SETTINGS, HISTORY]
+                .map(|name| self.file(name))
+                .into(),
+            checkpoint: Some(self.file(CHECKPOINT)),
         }
     }
 
     fn analyze(&self, images: Option<usize>) -> Step {
-        let mut arguments = vec!["analyze".to_owned(), text(&self.checkpoint())];
+        let mut arguments = vec!["analyze".to_owned(), text(&self.file(CHECKPOINT))];
         arguments.extend(["--data".to_owned(), self.data.clone()]);
         if let Some(images) = images {
             arguments.extend(["--samples".to_owned(), images.to_string()]);
         }
-        arguments.extend(["--out".to_owned(), text(&self.results())]);
+        arguments.extend(["--out".to_owned(), text(&self.file(RESULTS))]);
         Step {
             name: format!("analyze {}", self.title),
             arguments,
-            inputs: vec![self.checkpoint()],
-            outputs: vec![self.results()],
+            inputs: vec![self.file(CHECKPOINT)],
+            outputs: vec![self.file(RESULTS)],
             checkpoint: None,
         }
     }
 }
 
 fn report_step(runs: &[Run], report: &Path) -> Step {
+    let read = |run: &Run| [SETTINGS, HISTORY, RESULTS].map(|name| run.file(name));
     let mut arguments = vec!["report".to_owned()];
     arguments.extend(runs.iter().map(|run| text(&run.folder)));
     arguments.extend(["--out".to_owned(), text(report)]);
     Step {
         name: "draw the report".to_owned(),
         arguments,
-        inputs: runs.iter().map(Run::results).collect(),
+        inputs: runs.iter().flat_map(read).collect(),
         outputs: vec![report.join("report.html")],
         checkpoint: None,
     }
@@ -190,7 +198,9 @@ mod tests {
 
 # [1/5] train resnet-32 on synthetic10, seed 0
 #   writes {run}/checkpoint.safetensors
-ir train resnet-32 --data synthetic10 --out {run} --epochs 1 --batch-size 64 --seed 0 --schedule scaled --train-samples 256 --exits-every 1
+#   writes {run}/run.json
+#   writes {run}/history.jsonl
+ir train resnet-32 --data synthetic10 --out {run} --epochs 1 --batch-size 128 --seed 0 --schedule scaled --train-samples 256 --test-samples 256 --exits-every 1
 
 # [2/5] analyze resnet-32 on synthetic10, seed 0
 #   reads {run}/checkpoint.safetensors
@@ -200,7 +210,9 @@ ir analyze {run}/checkpoint.safetensors --data synthetic10 --samples 64 --out {r
 # [3/5] train single-representation-small on synthetic10, seed 0
 #   reads {file}
 #   writes {small}/checkpoint.safetensors
-ir train {file} --data synthetic10 --out {small} --epochs 1 --batch-size 64 --seed 0 --schedule scaled --train-samples 256 --exits-every 1
+#   writes {small}/run.json
+#   writes {small}/history.jsonl
+ir train {file} --data synthetic10 --out {small} --epochs 1 --batch-size 128 --seed 0 --schedule scaled --train-samples 256 --test-samples 256 --exits-every 1
 
 # [4/5] analyze single-representation-small on synthetic10, seed 0
 #   reads {small}/checkpoint.safetensors
@@ -208,7 +220,11 @@ ir train {file} --data synthetic10 --out {small} --epochs 1 --batch-size 64 --se
 ir analyze {small}/checkpoint.safetensors --data synthetic10 --samples 64 --out {small}/results.json
 
 # [5/5] draw the report
+#   reads {run}/run.json
+#   reads {run}/history.jsonl
 #   reads {run}/results.json
+#   reads {small}/run.json
+#   reads {small}/history.jsonl
 #   reads {small}/results.json
 #   writes out/report/report.html
 ir report {run} {small} --out out/report

@@ -36,6 +36,8 @@ pub(super) struct Training {
     pub(super) batch_size: u32,
     /// How many images of the training split are used; all of them if `None`.
     pub(super) train_images: Option<usize>,
+    /// On how many images of the test split it is evaluated; on all of them if `None`.
+    pub(super) test_images: Option<usize>,
     pub(super) schedule: Schedule,
     /// Accuracy after every exit is recorded every so many epochs (Fig. 5).
     pub(super) exits_every: u32,
@@ -56,6 +58,8 @@ pub(super) enum Schedule {
     Paper,
     /// The paper's steps at the same fractions of the training.
     Scaled,
+    /// Its own: pieces of `first epoch:learning rate`.
+    Pieces(&'static str),
 }
 
 impl Schedule {
@@ -63,6 +67,7 @@ impl Schedule {
         match self {
             Self::Paper => "paper",
             Self::Scaled => "scaled",
+            Self::Pieces(pieces) => pieces,
         }
     }
 }
@@ -102,37 +107,42 @@ const DEFAULT: Training = Training {
     epochs: 1,
     batch_size: 128,
     train_images: None,
+    test_images: None,
     schedule: Schedule::Scaled,
     exits_every: 1,
 };
 
 static SMOKE: Profile = Profile {
     trainings: &[
-        Training {
-            train_images: Some(256),
-            batch_size: 64,
-            ..DEFAULT
-        },
+        SMOKE_TRAINING,
         Training {
             model: SMALL_SINGLE_REPRESENTATION,
-            train_images: Some(256),
-            batch_size: 64,
-            ..DEFAULT
+            ..SMOKE_TRAINING
         },
     ],
     analyzed_images: Some(64),
     synthetic_will_do: true,
 };
 
+const SMOKE_TRAINING: Training = Training {
+    train_images: Some(256),
+    test_images: Some(256),
+    ..DEFAULT
+};
+
+/// Of so few epochs the paper's proportions would leave two at the first learning rate and two
+/// at one that changes nothing any more; so these networks have schedules of their own.
 static QUICK: Profile = Profile {
     trainings: &[
         Training {
-            epochs: 7,
+            epochs: 6,
+            schedule: Schedule::Pieces("0:0.1,4:0.01"),
             ..DEFAULT
         },
         Training {
             model: SMALL_SINGLE_REPRESENTATION,
-            epochs: 2,
+            epochs: 3,
+            schedule: Schedule::Pieces("0:0.1,2:0.01"),
             ..DEFAULT
         },
     ],

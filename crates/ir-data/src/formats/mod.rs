@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// The largest file that is read whole. CIFAR's largest batch has 155 MB.
 const MAX_FILE: u64 = 1 << 30;
 
-/// The most samples that are read from one file: 3 GB of pixels.
+/// The most samples of one file or one drawn split: 3 GB of pixels.
 pub(crate) const MAX_SAMPLES: usize = 1_000_000;
 
 /// Images and labels as they come out of one file.

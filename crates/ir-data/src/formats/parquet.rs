@@ -11,11 +11,13 @@
 //! one chunk, whatever the size of a row group.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use parquet::basic::Type;
+use parquet::basic::{Compression, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType};
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use rayon::prelude::*;
@@ -64,6 +66,7 @@ pub(crate) fn read(path: &Path) -> Result<Samples> {
     if rows > MAX_SAMPLES {
         return Err(too_many(path, rows));
     }
+    check_chunks(path, reader.metadata(), columns)?;
     let mut samples = Samples::default();
     for group in 0..reader.num_row_groups() {
         let group = reader
@@ -153,6 +156,46 @@ fn foreign(schema: &SchemaDescriptor) -> String {
     )
 }
 
+/// Checks that the needed columns are compressed in a way that can be read and lie within
+/// the file, which the parquet crate takes for granted.
+fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Result<()> {
+    let length = std::fs::metadata(path)
+        .map_err(|source| Error::Read {
+            path: path.into(),
+            source,
+        })?
+        .len();
+    for (group, row_group) in metadata.row_groups().iter().enumerate() {
+        for index in [columns.image, columns.label] {
+            let chunk = row_group.column(index);
+            let place = format!("row group {group}, column {}", chunk.column_path().string());
+            let codec = chunk.compression();
+            if !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY) {
+                let found = format!("{codec}; write the file anew with one of these");
+                return Err(malformed(path, place, "no or snappy compression", found));
+            }
+            let start = chunk
+                .dictionary_page_offset()
+                .unwrap_or_else(|| chunk.data_page_offset());
+            let size = chunk.compressed_size();
+            let is_inside = match (u64::try_from(start), u64::try_from(size)) {
+                (Ok(start), Ok(size)) => start.checked_add(size).is_some_and(|end| end <= length),
+                _ => false,
+            };
+            if !is_inside {
+                let found = format!("{size} bytes from byte {start}");
+                return Err(malformed(
+                    path,
+                    place,
+                    format!("pages within {length} bytes"),
+                    found,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Decodes one row group behind `samples`, chunk by chunk.
 fn read_group(
     path: &Path,
@@ -203,25 +246,23 @@ fn read_column<T: DataType>(
 ) -> Result<Vec<T::T>> {
     let mut values = Vec::new();
     let mut levels = Vec::new();
-    let (rows, present, _) = reader
-        .read_records(CHUNK, Some(&mut levels), None, &mut values)
-        .map_err(|error| {
-            malformed(
-                path,
-                format!("rows from {start}"),
-                "readable pages",
-                error.to_string(),
-            )
-        })?;
+    // The parquet crate panics on some damaged pages (a dictionary that is missing, a run
+    // that ends early); the reader is not used after that.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        reader.read_records(CHUNK, Some(&mut levels), None, &mut values)
+    }));
+    let unreadable = |found: String| {
+        let place = format!("rows from {start}");
+        malformed(path, place, "readable pages", found)
+    };
+    let (rows, present, _) = outcome
+        .map_err(|_| unreadable("pages that contradict themselves".into()))?
+        .map_err(|error| unreadable(error.to_string()))?;
     if present != rows {
         let full = levels.iter().max().copied().unwrap_or(0);
         let null = levels.iter().position(|&level| level < full).unwrap_or(0);
-        return Err(malformed(
-            path,
-            format!("row {}", start + null),
-            "an image and a label",
-            "null",
-        ));
+        let place = format!("row {}", start + null);
+        return Err(malformed(path, place, "an image and a label", "null"));
     }
     Ok(values)
 }

@@ -38,7 +38,7 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
             "a pickle without the keys `data` and `labels` or `fine_labels`".into(),
         ));
     };
-    let text = entry(&pickle, "batch_label").and_then(|id| string(pickle.get(id)));
+    let text = entry(&pickle, "batch_label").and_then(|id| string(&pickle, id));
     let split = text.and_then(|text| match text {
         _ if text.starts_with(b"train") => Some(SplitName::Train),
         _ if text.starts_with(b"test") => Some(SplitName::Test),
@@ -105,19 +105,32 @@ fn entry(pickle: &Pickle<'_>, key: &str) -> Option<Id> {
     let Value::Dict(pairs) = pickle.root() else {
         return None;
     };
-    let is_key = |id: Id| string(pickle.get(id)) == Some(key.as_bytes());
+    let is_key = |id: Id| string(pickle, id).as_deref() == Some(key.as_bytes());
     pairs
         .iter()
         .rev()
         .find_map(|&(found, value)| is_key(found).then_some(value))
 }
 
-fn string<'a>(value: &Value<'a>) -> Option<&'a [u8]> {
-    match value {
-        Value::Bytes(bytes) => Some(bytes),
-        Value::Text(text) => Some(text.as_bytes()),
-        _ => None,
+/// Bytes or text as bytes, also what Python 3 writes for bytes in protocol 2: a call that
+/// encodes text of characters up to 255 as Latin-1.
+fn string<'a>(pickle: &Pickle<'a>, id: Id) -> Option<Cow<'a, [u8]>> {
+    match *pickle.get(id) {
+        Value::Bytes(bytes) => return Some(Cow::Borrowed(bytes)),
+        Value::Text(text) => return Some(Cow::Borrowed(text.as_bytes())),
+        _ => {}
     }
+    let ("encode", arguments, _) = call(pickle, id)? else {
+        return None;
+    };
+    let &Value::Text(text) = pickle.get(*tuple(pickle, arguments).ok()?.first()?) else {
+        return None;
+    };
+    let bytes: Option<Vec<u8>> = text
+        .chars()
+        .map(|character| u8::try_from(character).ok())
+        .collect();
+    bytes.map(Cow::Owned)
 }
 
 /// What a reader of a value says it found instead.
@@ -138,7 +151,7 @@ fn integers(pickle: &Pickle<'_>, id: Id) -> Found<Vec<i64>> {
     let [count] = array.shape[..] else {
         return Err(format!("an array of shape {:?}", array.shape));
     };
-    let width = match array.dtype {
+    let width = match array.dtype.as_str() {
         "u1" | "i1" => 1,
         "u2" | "i2" => 2,
         "u4" | "i4" => 4,
@@ -190,7 +203,7 @@ fn transposed(data: &[u8], count: usize) -> Vec<u8> {
 /// A numpy array, little endian.
 struct Array<'a> {
     /// As `dtype` writes it: `u1`, `i8`, …
-    dtype: &'a str,
+    dtype: String,
     shape: Vec<usize>,
     fortran: bool,
     data: Cow<'a, [u8]>,
@@ -219,7 +232,7 @@ impl<'a> Array<'a> {
             },
             ("_frombuffer", None) => match tuple(pickle, arguments)? {
                 &[data, dtype, shape, order] => {
-                    let fortran = string(pickle.get(order)) == Some(b"F");
+                    let fortran = string(pickle, order).as_deref() == Some(b"F");
                     (dtype, shape, fortran, data)
                 }
                 _ => return Err("an array of an unknown version of numpy".into()),
@@ -230,7 +243,7 @@ impl<'a> Array<'a> {
             dtype: dtype_name(pickle, dtype)?,
             shape: dimensions(pickle, shape)?,
             fortran,
-            data: bytes(pickle, data)?,
+            data: string(pickle, data).ok_or("an array without its bytes")?,
         })
     }
 }
@@ -259,21 +272,21 @@ fn tuple<'p>(pickle: &'p Pickle<'_>, id: Id) -> Found<&'p [Id]> {
 }
 
 /// `u1` of `dtype("u1", …)`; refuses big-endian types, whose state says `>`.
-fn dtype_name<'a>(pickle: &Pickle<'a>, id: Id) -> Found<&'a str> {
+fn dtype_name(pickle: &Pickle<'_>, id: Id) -> Found<String> {
     let unknown = || "an array of unknown dtype".to_string();
     let ("dtype", arguments, state) = call(pickle, id).ok_or_else(unknown)? else {
         return Err(unknown());
     };
     if let Some(state) = state
         && let Some(&order) = tuple(pickle, state)?.get(1)
-        && string(pickle.get(order)) == Some(b">")
+        && string(pickle, order).as_deref() == Some(b">")
     {
         return Err("an array in big-endian order".into());
     }
     tuple(pickle, arguments)?
         .first()
-        .and_then(|&name| string(pickle.get(name)))
-        .and_then(|name| std::str::from_utf8(name).ok())
+        .and_then(|&name| string(pickle, name))
+        .map(|name| String::from_utf8_lossy(&name).into_owned())
         .ok_or_else(unknown)
 }
 
@@ -285,26 +298,4 @@ fn dimensions(pickle: &Pickle<'_>, id: Id) -> Found<Vec<usize>> {
             _ => Err("a dimension that is no integer".into()),
         })
         .collect()
-}
-
-/// Bytes, or what Python 3 writes for them in protocol 2: a call that encodes text of
-/// characters up to 255 as Latin-1.
-fn bytes<'a>(pickle: &Pickle<'a>, id: Id) -> Found<Cow<'a, [u8]>> {
-    if let Value::Bytes(bytes) = pickle.get(id) {
-        return Ok(Cow::Borrowed(bytes));
-    }
-    let unknown = || "an array without its bytes".to_string();
-    let Some(("encode", arguments, _)) = call(pickle, id) else {
-        return Err(unknown());
-    };
-    let Some(Value::Text(text)) = tuple(pickle, arguments)?
-        .first()
-        .map(|&text| pickle.get(text))
-    else {
-        return Err(unknown());
-    };
-    text.chars()
-        .map(|character| u8::try_from(character).map_err(|_| unknown()))
-        .collect::<Found<Vec<u8>>>()
-        .map(Cow::Owned)
 }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Dataset, Format, IMAGE, Split};
 use crate::error::{Error, Result};
+use crate::formats::MAX_SAMPLES;
 use shapes::SHAPES;
 use textures::TEXTURES;
 
@@ -89,7 +90,7 @@ impl Classes {
 /// ```
 ///
 /// # Errors
-/// [`Error::Samples`] if a split would be empty or too large to be addressed.
+/// [`Error::Samples`] if a split would be empty or have more than a million samples (3 GB).
 pub fn dataset(classes: Classes, seed: u64, train: usize, test: usize) -> Result<Dataset> {
     Dataset::new(
         classes.name(),
@@ -103,11 +104,10 @@ pub fn dataset(classes: Classes, seed: u64, train: usize, test: usize) -> Result
 
 /// Draws one split on all cores; `number` is 0 for train and 1 for test.
 fn split(classes: Classes, seed: u64, number: u64, samples: usize) -> Result<Split> {
-    let available = isize::MAX as usize / IMAGE;
-    if samples == 0 || samples > available {
+    if samples == 0 || samples > MAX_SAMPLES {
         return Err(Error::Samples {
             asked: samples,
-            available,
+            available: MAX_SAMPLES,
         });
     }
     let mut images = vec![0; samples * IMAGE];

@@ -50,19 +50,19 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn random(shape: &'a Shape, texture: &'a Texture, random: &mut ChaCha8Rng) -> Self {
         let ground: Colour = random.random();
-        let roughness = random.random_range(0.1..0.5);
+        let roughness = random.random_range(0.1..0.4);
         let mut lattice = [[ground; LATTICE]; LATTICE];
         for value in lattice.iter_mut().flatten().flatten() {
             *value = (*value + roughness * (random.random::<f64>() - 0.5)).clamp(0.0, 1.0);
         }
-        let behind = random.random_range(2..7);
-        let before = random.random_range(0..3);
+        let behind = random.random_range(1..5);
+        let before = random.random_range(0..2);
         Self {
             lattice,
             behind: (0..behind).map(|_| Blot::random(3.5, random)).collect(),
             figure: Figure::random(shape, texture, ground, random),
             before: (0..before).map(|_| Blot::random(2.5, random)).collect(),
-            noise: random.random_range(0.02..0.1),
+            noise: random.random_range(0.02..0.06),
         }
     }
 
@@ -108,11 +108,13 @@ impl<'a> Figure<'a> {
         ground: Colour,
         random: &mut ChaCha8Rng,
     ) -> Self {
-        let radius = random.random_range(7.0..13.0);
+        let radius = random.random_range(9.0..14.0);
         // As far from the centre as leaves most of the shape inside.
         let play = 0.75 * (SIDE as f64 / 2.0 - 0.7 * radius);
-        let first = far_from(&[ground], 0.4, random);
-        let second = far_from(&[ground, first], 0.4, random);
+        let first = far_from(&[ground], 0.5, random);
+        let second = far_from(&[ground, first], 0.5, random);
+        // Half way back, so that the figure differs more from the ground than in itself.
+        let second = [0, 1, 2].map(|channel| mix(second[channel], first[channel], 0.4));
         Self {
             shape,
             texture,

@@ -1,66 +1,50 @@
 //! Two-dimensional convolution on slices: forward, input gradient, weight gradient.
+//!
+//! All three are direct sums of products; what makes them fast is how often a number is used
+//! once it is in a register. In plain words, for one image:
+//!
+//! ```text
+//! pack x into planes [I][rows][row] with the zero padding written out       (pack.rs)
+//! for every 32 output channels, every 8 pixels of a row:                    (product.rs)
+//!     sums[32 channels][8 pixels] = bias
+//!     for every input channel, kernel row:
+//!         sums += 10 pixels ⊗ 3 taps ⊗ 32 channels, from registers
+//!     transpose the sums and write 8 pixels of each channel
+//! ```
+//!
+//! - The input gradient is the same computation on ∂L/∂y with the weight turned around and
+//!   its channels exchanged; stride 2 puts zeros between the pixels of ∂L/∂y when packing.
+//! - The weight gradient keeps 8 input channels × 3 taps × 16 output channels of sums in
+//!   registers while it runs over an image (weight_gradient.rs).
+//! - Batch norm and ReLU are applied while packing, so their result is never stored.
+//! - Channels that are not a multiple of 16 and sizes that are not a multiple of 8 take the
+//!   same path; the superfluous lanes are computed on zeros and not written.
+//!
+//! Each image is a unit of work for one thread. All sums are f32, in the order: input channel,
+//! kernel row, kernel column (forward and input gradient); pixel, image, slot of images (weight
+//! gradient; the number of slots depends on the shape alone).
 
+mod pack;
+mod product;
 mod shape;
+mod weight_gradient;
 
 use rayon::prelude::*;
 
+use crate::arch;
 use crate::norm::Norm;
 use crate::parallel;
-use crate::planes;
+
+use product::{ImageProduct, Product};
 
 pub(crate) use shape::Convolution;
+pub(crate) use weight_gradient::weight_gradient;
 
 /// What a convolution reads: x, or relu(norm(x)).
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) norm: Option<&'a Norm>,
-}
-
-impl Source<'_> {
-    fn image(&self, shape: &Convolution, index: usize) -> Vec<f32> {
-        let size = shape.inputs * shape.height * shape.width;
-        let values = &self.values[index * size..][..size];
-        let Some(norm) = self.norm else {
-            return values.to_vec();
-        };
-        let mut image = vec![0.; size];
-        let plane = shape.height * shape.width;
-        for (channel, &affine) in norm.affine().iter().enumerate() {
-            let range = channel * plane..(channel + 1) * plane;
-            planes::apply(affine, true, &values[range.clone()], &mut image[range]);
-        }
-        image
-    }
-}
-
-/// Calls `tap(output row start, input row start, length, ...)` for every overlap of a kernel tap.
-fn overlaps(
-    shape: &Convolution,
-    (ky, kx): (usize, usize),
-    mut row: impl FnMut(usize, usize, usize),
-) {
-    let first = |k: usize| shape.padding.saturating_sub(k).div_ceil(shape.stride);
-    let end = |k: usize, input: usize, output: usize| {
-        let reach = input + shape.padding;
-        if reach <= k {
-            0
-        } else {
-            ((reach - k - 1) / shape.stride + 1).min(output)
-        }
-    };
-    let (x0, x1) = (first(kx), end(kx, shape.width, shape.out_width));
-    for y in first(ky)..end(ky, shape.height, shape.out_height) {
-        if x0 < x1 {
-            let input_y = y * shape.stride + ky - shape.padding;
-            let input_x = x0 * shape.stride + kx - shape.padding;
-            row(
-                y * shape.out_width + x0,
-                input_y * shape.width + input_x,
-                x1 - x0,
-            );
-        }
-    }
 }
 
 /// The convolution of every image, each then given to `finish(index, image)`.
@@ -71,27 +55,10 @@ pub(crate) fn forward<T: Send>(
     bias: Option<&[f32]>,
     finish: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> (Vec<f32>, Vec<T>) {
-    let plane_out = shape.out_height * shape.out_width;
-    let plane_in = shape.height * shape.width;
-    let size = shape.outputs * plane_out;
-    parallel::pieces_with(shape.batch * size, size, |index, output| {
-        let image = source.image(shape, index);
-        for (o, out) in output.chunks_exact_mut(plane_out).enumerate() {
-            out.fill(bias.map_or(0., |bias| bias[o]));
-            for (i, input) in image.chunks_exact(plane_in).enumerate() {
-                for (ky, kx) in shape.taps() {
-                    let w = weight[shape.weight_index(o, i, ky, kx)];
-                    overlaps(shape, (ky, kx), |to, from, length| {
-                        let from = input[from..].iter().step_by(shape.stride);
-                        for (y, &x) in out[to..to + length].iter_mut().zip(from) {
-                            *y += w * x;
-                        }
-                    });
-                }
-            }
-        }
-        finish(index, output)
-    })
+    let product = Product::forward(shape);
+    let weights = pack::weights(shape, weight, pack::Direction::Forward);
+    let bias = pack::vector(bias, shape.outputs);
+    run(shape.batch, &product, source, &weights, &bias, finish)
 }
 
 /// The gradient of x, each image then given to `finish(index, image)`.
@@ -101,64 +68,46 @@ pub(crate) fn input_gradient<T: Send>(
     gradient: &[f32],
     finish: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> (Vec<f32>, Vec<T>) {
-    let plane_out = shape.out_height * shape.out_width;
-    let plane_in = shape.height * shape.width;
-    let size = shape.inputs * plane_in;
-    parallel::pieces_with(shape.batch * size, size, |index, dx| {
-        let image = &gradient[index * shape.outputs * plane_out..];
-        for (i, dx) in dx.chunks_exact_mut(plane_in).enumerate() {
-            for o in 0..shape.outputs {
-                let dy = &image[o * plane_out..][..plane_out];
-                for (ky, kx) in shape.taps() {
-                    let w = weight[shape.weight_index(o, i, ky, kx)];
-                    overlaps(shape, (ky, kx), |from, to, length| {
-                        let to = dx[to..].iter_mut().step_by(shape.stride);
-                        for (x, &y) in to.zip(&dy[from..from + length]) {
-                            *x += w * y;
-                        }
-                    });
-                }
-            }
-        }
-        finish(index, dx)
-    })
+    let product = Product::input_gradient(shape);
+    let weights = pack::weights(shape, weight, pack::Direction::Backward);
+    let bias = pack::vector(None, shape.inputs);
+    let source = Source {
+        values: gradient,
+        norm: None,
+    };
+    run(shape.batch, &product, source, &weights, &bias, finish)
 }
 
-/// The gradient of the weight.
-pub(crate) fn weight_gradient(shape: &Convolution, x: Source<'_>, gradient: &[f32]) -> Vec<f32> {
-    let plane_out = shape.out_height * shape.out_width;
-    let plane_in = shape.height * shape.width;
-    let images: Vec<Vec<f32>> = (0..shape.batch)
-        .into_par_iter()
-        .map(|index| x.image(shape, index))
-        .collect();
-    let per_output = shape.inputs * shape.kernel * shape.kernel;
-    parallel::pieces(shape.outputs * per_output, per_output, |o, dw| {
-        for (index, image) in images.iter().enumerate() {
-            let dy = &gradient[(index * shape.outputs + o) * plane_out..][..plane_out];
-            for (i, input) in image.chunks_exact(plane_in).enumerate() {
-                for (tap, (ky, kx)) in shape.taps().enumerate() {
-                    let mut sum = 0.;
-                    overlaps(shape, (ky, kx), |y, x, length| {
-                        let x = input[x..].iter().step_by(shape.stride);
-                        sum += dy[y..y + length]
-                            .iter()
-                            .zip(x)
-                            .map(|(y, x)| y * x)
-                            .sum::<f32>();
-                    });
-                    dw[i * shape.kernel * shape.kernel + tap] += sum;
-                }
-            }
-        }
+fn run<T: Send>(
+    batch: usize,
+    product: &Product,
+    source: Source<'_>,
+    weights: &pack::Weights,
+    bias: &[arch::Lanes],
+    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> (Vec<f32>, Vec<T>) {
+    let (from, to) = (product.input.image_size(), product.output_size());
+    parallel::pieces_with(batch * to, to, |index, output| {
+        arch::run(ImageProduct {
+            product,
+            image: &source.values[index * from..][..from],
+            norm: source.norm,
+            weights,
+            bias,
+            output,
+        });
+        finish(index, output)
     })
 }
 
 /// The gradient of the bias: the sum of the output's gradient over N, H and W.
 pub(crate) fn bias_gradient(shape: &Convolution, gradient: &[f32]) -> Vec<f32> {
     let plane = shape.out_height * shape.out_width;
-    let sums: Vec<f64> = gradient.par_chunks(plane).map(planes::total).collect();
+    let sums: Vec<Vec<f64>> = gradient
+        .par_chunks(plane * shape.outputs)
+        .map(|image| arch::run(pack::PlaneSums { image, plane }))
+        .collect();
     (0..shape.outputs)
-        .map(|o| sums[o..].iter().step_by(shape.outputs).sum::<f64>() as f32)
+        .map(|o| sums.iter().map(|image| image[o]).sum::<f64>() as f32)
         .collect()
 }

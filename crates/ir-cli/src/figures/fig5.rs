@@ -1,0 +1,203 @@
+//! Fig. 5: accuracy of the head plugged in after each block of the last stage, over training.
+
+use crate::group::{Group, Summary};
+use crate::run::{Epoch, EpochExit};
+
+use super::Figure;
+use super::blocks::{LEFT, WIDTH};
+use super::colour::Colour;
+use super::panel::{Labels, Panel, Point, Series};
+use super::scale::{Scale, significant};
+use super::scene::{Scene, Stroke};
+
+const RIGHT: f64 = 88.0;
+const ABOVE: f64 = 34.0;
+const HEIGHT: f64 = 240.0;
+const BELOW: f64 = 52.0;
+/// At most this many lines are named; the colours show the order of the others.
+const NAMED: usize = 12;
+const SPLITS: [&str; 2] = ["train", "test"];
+
+/// Draws it.
+pub(crate) fn draw(groups: &[Group]) -> Figure {
+    let shown: Vec<&Group> = groups
+        .iter()
+        .filter(|g| !exits(g, "test").is_empty())
+        .collect();
+    Figure {
+        name: "fig5",
+        title: "Figure 5: accuracy of each exit of the last stage over training",
+        paper: "Plugging the head in after each block of the last stage, accuracy rises gradually \
+                with every block, throughout training.",
+        seen: shown.iter().filter_map(|group| seen(group)).collect(),
+        reading: "Each line is the head applied after one block of the last stage, dark for the \
+                  first and light for the last; “entrance” is the stage's input. Measured on a \
+                  fixed part of each split, without augmentation; epoch 0 is the network before \
+                  its first step."
+            .into(),
+        svg: svg(&shown),
+    }
+}
+
+fn svg(groups: &[&Group]) -> Option<String> {
+    let rows: Vec<[Vec<Series>; 2]> = groups
+        .iter()
+        .map(|group| SPLITS.map(|split| exits(group, split)))
+        .collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let values: Vec<f64> = rows
+        .iter()
+        .flatten()
+        .flatten()
+        .flat_map(Series::values)
+        .collect();
+    let y = Scale::linear(values.into_iter().chain([0.0]));
+    let cell = (WIDTH / 2.0, ABOVE + HEIGHT + BELOW);
+    let mut scene = Scene::new(WIDTH);
+    for (row, (group, panels)) in groups.iter().zip(&rows).enumerate() {
+        let last = group
+            .runs
+            .iter()
+            .flat_map(|run| &run.history)
+            .map(|e| e.epoch)
+            .max();
+        let x = Scale::between(0.0, last.unwrap_or(1).max(1) as f64);
+        for (column, (split, series)) in SPLITS.iter().zip(panels).enumerate() {
+            let panel = Panel {
+                left: column as f64 * cell.0 + LEFT,
+                top: row as f64 * cell.1 + ABOVE,
+                width: cell.0 - LEFT - RIGHT,
+                height: HEIGHT,
+                x,
+                y,
+            };
+            let labels = Labels {
+                title: format!("{}: {split}", group.title),
+                x: "epoch".into(),
+                y: if column == 0 {
+                    "accuracy of the exit (%)".into()
+                } else {
+                    String::new()
+                },
+                x_ticks: x.whole_ticks(10),
+                y_ticks: y.ticks(),
+            };
+            panel.axes(&mut scene, &labels, 14.0);
+            panel.series(&mut scene, series);
+        }
+    }
+    let name = "Accuracy of the head after each block of the last stage over training";
+    Some(scene.finish(rows.len() as f64 * cell.1, name))
+}
+
+fn split<'a>(epoch: &'a Epoch, name: &str) -> &'a [EpochExit] {
+    if name == "train" {
+        &epoch.exits.train
+    } else {
+        &epoch.exits.test
+    }
+}
+
+/// One series an exit, from low to high.
+fn exits(group: &Group, name: &str) -> Vec<Series> {
+    let longest = group.runs.iter().max_by_key(|run| run.history.len());
+    let Some(history) = longest.map(|run| &run.history) else {
+        return Vec::new();
+    };
+    let places: Vec<Option<usize>> = history
+        .iter()
+        .map(|epoch| split(epoch, name))
+        .max_by_key(|exits| exits.len())
+        .map(|exits| exits.iter().map(|exit| exit.after_block).collect())
+        .unwrap_or_default();
+    let count = places.len();
+    let series = places.into_iter().enumerate().map(|(index, after)| {
+        let points = history.iter().filter_map(|epoch| {
+            let mean = 100.0 * accuracy(group, name, epoch.epoch, after)?.mean;
+            Some(Point {
+                x: epoch.epoch as f64,
+                y: mean,
+                deviation: None,
+                hollow: false,
+                note: format!(
+                    "{}, epoch {}: {} %",
+                    place(after),
+                    epoch.epoch,
+                    significant(mean, 3)
+                ),
+            })
+        });
+        let width = if index + 1 == count { 2.2 } else { 1.3 };
+        Series {
+            points: points.collect(),
+            stroke: Stroke::solid(Colour::ramp(index, count), width),
+            radius: if history.len() > 40 { 0.0 } else { 1.6 },
+            band: false,
+            label: if named(index, count) {
+                place(after)
+            } else {
+                String::new()
+            },
+        }
+    });
+    series.collect()
+}
+
+fn accuracy(group: &Group, name: &str, epoch: usize, after: Option<usize>) -> Option<Summary> {
+    let values: Vec<f64> = group
+        .runs
+        .iter()
+        .filter_map(|run| {
+            let epoch = run.history.iter().find(|e| e.epoch == epoch)?;
+            let exit = split(epoch, name)
+                .iter()
+                .find(|exit| exit.after_block == after)?;
+            Some(exit.accuracy)
+        })
+        .collect();
+    Summary::of_means(&values)
+}
+
+/// Whether the line at `index` of `count` is named: at most `NAMED` of them, in even steps down
+/// from the last.
+fn named(index: usize, count: usize) -> bool {
+    let step = count.div_ceil(NAMED).max(1);
+    (count - 1 - index).is_multiple_of(step)
+}
+
+fn place(after: Option<usize>) -> String {
+    after.map_or("entrance".into(), |block| format!("block {block}"))
+}
+
+fn seen(group: &Group) -> Option<String> {
+    let series = exits(group, "test");
+    let last: Vec<f64> = series
+        .iter()
+        .filter_map(|s| Some(s.points.last()?.y))
+        .collect();
+    let rising = last.windows(2).filter(|pair| pair[1] > pair[0]).count();
+    Some(format!(
+        "{}: after epoch {} test accuracy goes from {} % at the first exit to {} % at the last \
+         and rises at {rising} of {} blocks.",
+        group.title,
+        series.first()?.points.last()?.x,
+        significant(*last.first()?, 3),
+        significant(*last.last()?, 3),
+        last.len().saturating_sub(1),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named;
+
+    #[test]
+    fn few_lines_are_all_named_and_many_evenly() {
+        assert!((0..12).all(|index| named(index, 12)));
+        let names: Vec<usize> = (0..19).filter(|&index| named(index, 19)).collect();
+        assert_eq!(names, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]);
+        assert!(named(0, 1));
+    }
+}

@@ -1,0 +1,336 @@
+//! Fig. 7: the last block applied again and again.
+
+use ir_analysis::results::{ScaleSource, Split, Unroll, UnrollStep};
+
+use crate::group::{Group, Summary};
+
+use super::Figure;
+use super::blocks::{LEFT, Look, WIDTH};
+use super::colour::Colour;
+use super::panel::{LARGE, Labels, MEDIUM, Panel, Point, Series};
+use super::samples::{ACCURACY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
+use super::scale::{Scale, significant};
+use super::scene::{Scene, Stroke, Type};
+
+const RIGHT: f64 = 118.0;
+const GAP: f64 = 8.0;
+const ABOVE: f64 = 52.0;
+const HEIGHT: f64 = 124.0;
+const BETWEEN: f64 = 30.0;
+const BELOW: f64 = 52.0;
+const SPLITS: [&str; 2] = ["train", "test"];
+
+/// One row of panels.
+enum Row {
+    /// A quantity by group of samples.
+    BySamples(Quantity),
+    /// The cosine with the exit gradient.
+    Cosine,
+    /// The ℓ2 ratio of the scaled branch to its input.
+    Ratio,
+}
+
+const ROWS: [Row; 4] = [
+    Row::BySamples(ACCURACY),
+    Row::BySamples(LOSS),
+    Row::Cosine,
+    Row::Ratio,
+];
+
+/// Draws it.
+pub(crate) fn draw(groups: &[Group]) -> Figure {
+    let shown: Vec<&Group> = groups.iter().filter(|g| !variants(g).is_empty()).collect();
+    Figure {
+        name: "fig7",
+        title: "Figure 7: the last block unrolled for more steps",
+        paper: "Without scaling the activations explode; with it training loss falls further \
+                (0.0012 to 0.001), test loss rises, borderline test examples go from 43 % to 53 % \
+                accuracy, and the cosine stays negative.",
+        seen: shown.iter().filter_map(|group| seen(group)).collect(),
+        reading: "Step k applies the last block's branch k more times, its output times the \
+                  scale: h ← h + scale · F(h). Thick: test, thin: train. The groups are decided at \
+                  step 0. Loss panels have their own scales, logarithmic where the loss grows \
+                  more than tenfold; ∞ marks a value beyond what can be represented, × one that \
+                  is not a number."
+            .into(),
+        svg: svg(&shown),
+    }
+}
+
+fn svg(groups: &[&Group]) -> Option<String> {
+    if groups.is_empty() {
+        return None;
+    }
+    let rows = ROWS.len() as f64;
+    let block = ABOVE + rows * HEIGHT + (rows - 1.0) * BETWEEN + BELOW;
+    let mut scene = Scene::new(WIDTH);
+    for (index, group) in groups.iter().enumerate() {
+        network(&mut scene, group, index as f64 * block);
+    }
+    let name =
+        "Accuracy, loss, cosine and ratio while the last block is unrolled, by network and scale";
+    Some(scene.finish(groups.len() as f64 * block, name))
+}
+
+fn network(scene: &mut Scene, group: &Group, top: f64) {
+    let variants = variants(group);
+    let columns = variants.len() as f64;
+    let width = (WIDTH - columns * LEFT - (columns - 1.0) * GAP - RIGHT) / columns;
+    for (index, row) in ROWS.iter().enumerate() {
+        let panels: Vec<Vec<Series>> = (0..variants.len())
+            .map(|column| row.series(group, &variants[column], column + 1 == variants.len()))
+            .collect();
+        let values = |series: &[Series]| series.iter().flat_map(Series::values).collect::<Vec<_>>();
+        let together: Vec<f64> = panels.iter().flat_map(|series| values(series)).collect();
+        for (column, series) in panels.iter().enumerate() {
+            let x = Scale::between(0.0, variants[column].last_step);
+            let y = row.scale(&together, &values(series));
+            let panel = Panel {
+                left: LEFT + column as f64 * (LEFT + width + GAP),
+                top: top + ABOVE + index as f64 * (HEIGHT + BETWEEN),
+                width,
+                height: HEIGHT,
+                x,
+                y,
+            };
+            let last = index + 1 == ROWS.len();
+            let labels = Labels {
+                title: String::new(),
+                x: if last {
+                    "additional steps".into()
+                } else {
+                    String::new()
+                },
+                y: if column == 0 {
+                    row.title().into()
+                } else {
+                    String::new()
+                },
+                x_ticks: x.whole_ticks(if columns > 2.0 { 5 } else { 10 }),
+                y_ticks: y.ticks(),
+            };
+            panel.axes(scene, &labels, 0.0);
+            if index == 0 {
+                let set = Type::new(MEDIUM, Colour::Ink);
+                scene.text((panel.left, panel.top - 12.0), &variants[column].title, set);
+            }
+            if matches!(row, Row::Cosine) {
+                panel.zero(scene);
+            }
+            panel.series(scene, series);
+        }
+    }
+    let set = Type::new(LARGE, Colour::Ink).bold();
+    scene.text((LEFT, top + 18.0), &group.title, set);
+}
+
+impl Row {
+    fn title(&self) -> &'static str {
+        match self {
+            Self::BySamples(quantity) => quantity.title,
+            Self::Cosine => "cos ∠(F, ∂L/∂h)",
+            Self::Ratio => "‖scale · F‖ / ‖h‖",
+        }
+    }
+
+    fn scale(&self, together: &[f64], alone: &[f64]) -> Scale {
+        match self {
+            Self::BySamples(quantity) if quantity.title == ACCURACY.title => {
+                Scale::between(0.0, 100.0)
+            }
+            Self::BySamples(_) => match Scale::for_ratios(alone) {
+                Scale::Linear { .. } => Scale::linear(alone.iter().copied()),
+                log => log,
+            },
+            Self::Cosine => Scale::linear(together.iter().copied().chain([0.0])),
+            Self::Ratio => Scale::for_ratios(together),
+        }
+    }
+
+    fn series(&self, group: &Group, variant: &Variant, labelled: bool) -> Vec<Series> {
+        let mut all = Vec::new();
+        for split in SPLITS {
+            let look = if split == "test" {
+                Look::TEST
+            } else {
+                Look::TRAIN
+            };
+            let width = if split == "test" { 2.0 } else { 1.0 };
+            match self {
+                Self::BySamples(quantity) => all.extend(SAMPLE_GROUPS.iter().map(|samples| {
+                    let name = if split == "test" && labelled {
+                        samples.name
+                    } else {
+                        ""
+                    };
+                    let stroke = Stroke::solid(samples.colour, width);
+                    let value = |step: &UnrollStep| by_samples(step, samples, quantity);
+                    series(group, variant, split, stroke, name, value)
+                })),
+                Self::Cosine => {
+                    let name = if labelled { split } else { "" };
+                    all.push(series(group, variant, split, look.stroke(), name, |step| {
+                        step.cosine
+                    }));
+                }
+                Self::Ratio => {
+                    let name = if labelled { split } else { "" };
+                    let value = |step: &UnrollStep| Some(step.l2_ratio?.0);
+                    all.push(series(group, variant, split, look.stroke(), name, value));
+                }
+            }
+        }
+        all.retain(|series| !series.points.is_empty());
+        all
+    }
+}
+
+fn by_samples(step: &UnrollStep, samples: &SampleGroup, quantity: &Quantity) -> Option<f64> {
+    (quantity.of)((samples.of)(&step.groups))
+}
+
+/// A way to scale the branch, over the runs.
+#[derive(Debug, Clone)]
+struct Variant {
+    source: ScaleSource,
+    /// The scale, where it is the same in every run by definition.
+    scale: Option<f64>,
+    last_step: f64,
+    title: String,
+}
+
+impl Variant {
+    fn is(&self, unroll: &Unroll) -> bool {
+        unroll.scale_source == self.source && self.scale.is_none_or(|scale| scale == unroll.scale)
+    }
+
+    fn of<'a>(&self, split: &'a Split) -> Option<&'a Unroll> {
+        split.unroll.iter().find(|unroll| self.is(unroll))
+    }
+}
+
+/// The ways of the first run that has any.
+fn variants(group: &Group) -> Vec<Variant> {
+    let first = group.splits("test").find(|split| !split.unroll.is_empty());
+    let unrolls = first.map_or(&[][..], |split| &split.unroll);
+    unrolls
+        .iter()
+        .map(|unroll| variant(group, unroll))
+        .collect()
+}
+
+fn variant(group: &Group, unroll: &Unroll) -> Variant {
+    let source = unroll.scale_source;
+    let scale = (source != ScaleSource::ChosenOnTrain).then_some(unroll.scale);
+    let mut variant = Variant {
+        source,
+        scale,
+        last_step: unroll
+            .steps
+            .last()
+            .map_or(1.0, |step| step.step.max(1) as f64),
+        title: String::new(),
+    };
+    let mut scales: Vec<f64> = group
+        .splits("test")
+        .filter_map(|split| Some(variant.of(split)?.scale))
+        .collect();
+    scales.sort_by(f64::total_cmp);
+    scales.dedup();
+    let scales: Vec<String> = scales
+        .into_iter()
+        .map(|scale| significant_short(scale))
+        .collect();
+    variant.title = match source {
+        ScaleSource::Unscaled => "not scaled".into(),
+        ScaleSource::Fixed => format!("scale {} (fixed)", scales.join(", ")),
+        ScaleSource::ChosenOnTrain => format!("scale {} (chosen on train)", scales.join(", ")),
+    };
+    variant
+}
+
+/// `0.05`, not `0.0500`.
+fn significant_short(value: f64) -> String {
+    let text = significant(value, 3);
+    if text.contains('.') && !text.contains('·') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+fn series(
+    group: &Group,
+    variant: &Variant,
+    split: &str,
+    stroke: Stroke,
+    label: &str,
+    value: impl Fn(&UnrollStep) -> Option<f64>,
+) -> Series {
+    let mut points = Vec::new();
+    for step in 0.. {
+        let mut there = false;
+        let values: Vec<f64> = group
+            .splits(split)
+            .filter_map(|split| {
+                let step = variant.of(split)?.steps.get(step)?;
+                there = true;
+                value(step)
+            })
+            .collect();
+        if !there {
+            break;
+        }
+        if let Some(summary) = Summary::of_means(&values) {
+            points.push(point(step, summary, split));
+        }
+    }
+    Series {
+        points,
+        stroke,
+        // The training split is the thin line; its marks would hide those of the test split.
+        radius: if split == "test" { 1.7 } else { 0.0 },
+        band: false,
+        label: label.to_owned(),
+    }
+}
+
+fn point(step: usize, summary: Summary, split: &str) -> Point {
+    Point {
+        x: step as f64,
+        y: summary.mean,
+        deviation: summary.deviation,
+        hollow: false,
+        note: format!("step {step}, {split}: {}", significant(summary.mean, 3)),
+    }
+}
+
+fn seen(group: &Group) -> Option<String> {
+    let mut parts = Vec::new();
+    for variant in variants(group) {
+        let stroke = Look::TEST.stroke();
+        let of = |split: &str, samples: usize, quantity: &Quantity| {
+            let value = |step: &UnrollStep| by_samples(step, &SAMPLE_GROUPS[samples], quantity);
+            let points = series(group, &variant, split, stroke, "", value).points;
+            let (first, last) = (points.first()?.y, points.last()?.y);
+            Some(format!(
+                "{} to {}",
+                significant(first, 3),
+                significant(last, 3)
+            ))
+        };
+        let Some(test) = of("test", 2, &LOSS) else {
+            continue;
+        };
+        let train = of("train", 2, &LOSS).map_or(String::new(), |t| format!(", train loss {t}"));
+        let borderline = of("test", 1, &ACCURACY).map_or(String::new(), |b| {
+            format!(", borderline test accuracy {b} %")
+        });
+        parts.push(format!(
+            "{}: test loss {test}{train}{borderline}",
+            variant.title
+        ));
+    }
+    (!parts.is_empty())
+        .then(|| format!("{}, first step to last: {}.", group.title, parts.join("; ")))
+}

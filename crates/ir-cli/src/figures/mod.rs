@@ -1,0 +1,62 @@
+//! The paper's figures, drawn from run folders.
+
+use crate::group::Group;
+
+mod blocks;
+pub(crate) mod colour;
+mod fig2;
+mod fig3;
+mod fig4;
+mod fig5;
+mod fig6;
+mod fig7;
+mod panel;
+pub(crate) mod png;
+mod samples;
+pub(crate) mod scale;
+mod scene;
+pub(crate) mod taylor;
+
+pub(crate) use scene::{FONTS, escape, pieces};
+
+/// A figure and the words around it.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    /// Its name in file names and links, `fig2`.
+    pub(crate) name: &'static str,
+    /// Its heading, `Figure 2: …`.
+    pub(crate) title: &'static str,
+    /// What the paper found, in one sentence.
+    pub(crate) paper: &'static str,
+    /// What the numbers here show, one sentence a network, computed from them.
+    pub(crate) seen: Vec<String>,
+    /// How to read it: marks, bands, groups.
+    pub(crate) reading: String,
+    /// The drawing; `None` where no run has the numbers.
+    pub(crate) svg: Option<String>,
+}
+
+/// Every figure, in the paper's order.
+pub(crate) fn all(groups: &[Group]) -> Vec<Figure> {
+    vec![
+        fig2::draw(groups),
+        fig3::draw(groups),
+        fig4::draw(groups),
+        fig5::draw(groups),
+        fig6::draw(groups),
+        fig7::draw(groups),
+        taylor::draw(groups),
+    ]
+}
+
+/// What the bands of a figure are, for its caption.
+fn band_sentence(groups: &[&Group]) -> &'static str {
+    let seeds = groups.iter().filter(|group| group.over_seeds()).count();
+    if seeds == 0 {
+        "Bands: ± one standard deviation over samples."
+    } else if seeds == groups.len() {
+        "Bands: ± one standard deviation over seeds."
+    } else {
+        "Bands: ± one standard deviation, over seeds where a network has several, otherwise over samples."
+    }
+}

@@ -1,0 +1,481 @@
+//! The page: what the template is given.
+
+use anyhow::Result;
+use minijinja::Environment;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use serde::Serialize;
+
+use crate::claims::{Finding, Judged, Verdict};
+use crate::figures::colour::style_sheet;
+use crate::figures::scale::{minus, significant, thousands};
+use crate::figures::taylor;
+use crate::figures::{FONTS, Figure, escape, pieces};
+use crate::group::{Group, Summary, dataset_name};
+use crate::run::{Run, RunInfo};
+
+const TEMPLATE: &str = include_str!("template.html");
+
+/// Everything on the page.
+#[derive(Serialize)]
+struct Page<'a> {
+    fonts: &'static str,
+    dark: String,
+    headline: Headline,
+    counts: String,
+    claims: Vec<ClaimRow<'a>>,
+    missing: Vec<String>,
+    figures: Vec<FigureRow<'a>>,
+    networks: Vec<NetworkRow>,
+    runs: Vec<RunRow>,
+    version: &'static str,
+}
+
+/// The page as HTML.
+///
+/// # Errors
+/// The template cannot be filled, which is a defect of the program.
+pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) -> Result<String> {
+    let page = Page {
+        fonts: FONTS,
+        dark: style_sheet(),
+        headline: Headline::of(groups),
+        counts: counts(judged),
+        claims: judged.iter().map(claim_row).collect(),
+        missing: missing(groups),
+        figures: figures
+            .iter()
+            .map(|figure| figure_row(figure, groups))
+            .collect(),
+        networks: groups.iter().map(network_row).collect(),
+        runs: groups.iter().flat_map(runs).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()?;
+    environment.set_syntax(syntax);
+    environment.add_filter("subscripts", |text: &str| {
+        Value::from_safe_string(subscripts(text))
+    });
+    // A name that ends in .html turns escaping on.
+    environment.add_template("report.html", TEMPLATE)?;
+    Ok(environment
+        .get_template("report.html")?
+        .render(Serde(page))?)
+}
+
+/// Text as HTML, `h_j` with a subscript.
+fn subscripts(text: &str) -> String {
+    let html = |(piece, subscript): (&str, bool)| match subscript {
+        true => format!("<sub>{}</sub>", escape(piece)),
+        false => escape(piece),
+    };
+    pieces(text).into_iter().map(html).collect()
+}
+
+/// The first line: which images these are.
+#[derive(Serialize)]
+struct Headline {
+    synthetic: bool,
+    text: String,
+}
+
+impl Headline {
+    fn of(groups: &[Group]) -> Self {
+        let names = |synthetic: bool| {
+            let mut names: Vec<String> = Vec::new();
+            for info in groups
+                .iter()
+                .map(Group::info)
+                .filter(|i| i.synthetic == synthetic)
+            {
+                let name = dataset_name(&info.dataset);
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            names.join(" and ")
+        };
+        let (real, drawn) = (names(false), names(true));
+        let warning =
+            "drawn by a program, not photographs; the numbers say nothing about real images";
+        let text = match (real.is_empty(), drawn.is_empty()) {
+            (_, true) => format!("Data: real images, {real}."),
+            (true, false) => format!("Data: SYNTHETIC images ({drawn}), {warning}."),
+            (false, false) => {
+                format!("Data: real images, {real}, and SYNTHETIC images ({drawn}), {warning}.")
+            }
+        };
+        Self {
+            synthetic: !drawn.is_empty(),
+            text,
+        }
+    }
+}
+
+/// "21 held, 3 not held, 2 not measured."
+fn counts(judged: &[Judged]) -> String {
+    let count = |verdict: Verdict| {
+        let findings = judged.iter().flat_map(|claim| &claim.networks);
+        findings
+            .filter(|finding| finding.verdict == verdict)
+            .count()
+    };
+    format!(
+        "{} held, {} not held, {} not measured.",
+        count(Verdict::Held),
+        count(Verdict::NotHeld),
+        count(Verdict::NotMeasured)
+    )
+}
+
+#[derive(Serialize)]
+struct ClaimRow<'a> {
+    figure: &'a str,
+    claim: &'a str,
+    criterion: &'a str,
+    findings: Vec<FindingRow<'a>>,
+}
+
+#[derive(Serialize)]
+struct FindingRow<'a> {
+    network: &'a str,
+    value: &'a str,
+    seeds: usize,
+    verdict: &'static str,
+    class: &'static str,
+}
+
+fn claim_row(judged: &Judged) -> ClaimRow<'_> {
+    ClaimRow {
+        figure: judged.figure,
+        claim: judged.claim,
+        criterion: judged.criterion,
+        findings: judged.networks.iter().map(finding_row).collect(),
+    }
+}
+
+fn finding_row(finding: &Finding) -> FindingRow<'_> {
+    let (verdict, class) = match finding.verdict {
+        Verdict::Held => ("✓ held", "held"),
+        Verdict::NotHeld => ("✗ not held", "not-held"),
+        Verdict::NotMeasured => ("– not measured", "not-measured"),
+    };
+    FindingRow {
+        network: &finding.network,
+        value: &finding.text,
+        seeds: finding.seeds.len(),
+        verdict,
+        class,
+    }
+}
+
+/// What run folders lack, a sentence each.
+fn missing(groups: &[Group]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for run in groups.iter().flat_map(|group| &group.runs) {
+        let folder = run.folder.display();
+        if run.results.is_none() {
+            sentences.push(format!(
+                "{folder} has no results.json, so it is in no figure but Figure 5; \
+                 `ir analyze` on its checkpoint writes one."
+            ));
+        }
+        if run.history.is_empty() {
+            sentences.push(format!(
+                "{folder} has no history.jsonl, so it is not in Figure 5, and its accuracy over \
+                 training and wall time are not known."
+            ));
+        }
+    }
+    sentences
+}
+
+#[derive(Serialize)]
+struct FigureRow<'a> {
+    name: &'a str,
+    title: &'a str,
+    paper: &'a str,
+    seen: &'a [String],
+    reading: &'a str,
+    svg: Option<&'a str>,
+    scaled_down: Vec<String>,
+    tables: Vec<Table>,
+}
+
+fn figure_row<'a>(figure: &'a Figure, groups: &[Group]) -> FigureRow<'a> {
+    let tables = if figure.name == "taylor" {
+        groups.iter().filter_map(taylor_table).collect()
+    } else {
+        Vec::new()
+    };
+    FigureRow {
+        name: figure.name,
+        title: figure.title,
+        paper: figure.paper,
+        seen: &figure.seen,
+        reading: &figure.reading,
+        svg: figure.svg.as_deref(),
+        scaled_down: scaled_down(groups),
+        tables,
+    }
+}
+
+/// One sentence a network; networks that are smaller in the same way share one.
+fn scaled_down(groups: &[Group]) -> Vec<String> {
+    let mut sentences: Vec<(Vec<&str>, &[String])> = Vec::new();
+    for group in groups {
+        let how = group.info().scaled_down.as_slice();
+        match sentences.iter_mut().find(|(_, other)| *other == how) {
+            Some((titles, _)) => titles.push(&group.title),
+            None => sentences.push((vec![&group.title], how)),
+        }
+    }
+    let sentence = |(titles, how): (Vec<&str>, &[String])| {
+        let titles = titles.join(", ");
+        match how {
+            [] => format!("{titles}: nothing."),
+            how => format!("{titles}: {}.", how.join("; ")),
+        }
+    };
+    sentences.into_iter().map(sentence).collect()
+}
+
+#[derive(Serialize)]
+struct Table {
+    title: String,
+    spread: &'static str,
+    rows: Vec<[String; 6]>,
+}
+
+fn taylor_table(group: &Group) -> Option<Table> {
+    let rows: Vec<[String; 6]> = taylor::rows(group, "test")
+        .into_iter()
+        .map(|row| {
+            [
+                row.block.to_string(),
+                fixed(row.exit_loss),
+                fixed(row.change),
+                fixed(row.predicted),
+                fixed(row.remainder),
+                share(row.predicted.mean / row.change.mean),
+            ]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| Table {
+        title: group.title.clone(),
+        spread: if group.over_seeds() {
+            "seeds"
+        } else {
+            "images"
+        },
+        rows,
+    })
+}
+
+fn fixed(summary: Summary) -> String {
+    let write = |value: f64| {
+        if value.is_finite() && value.abs() < 1e4 {
+            minus(&format!("{value:.4}"))
+        } else {
+            significant(value, 3)
+        }
+    };
+    match summary.deviation {
+        Some(deviation) => format!("{} ± {}", write(summary.mean), write(deviation)),
+        None => write(summary.mean),
+    }
+}
+
+fn share(value: f64) -> String {
+    if value.is_finite() {
+        format!("{} %", minus(&format!("{:.0}", 100.0 * value)))
+    } else {
+        "–".into()
+    }
+}
+
+#[derive(Serialize)]
+struct NetworkRow {
+    title: String,
+    dataset: String,
+    trainable: String,
+    all: String,
+    epochs: usize,
+    seeds: String,
+    train_accuracy: String,
+    test_accuracy: String,
+    paper: String,
+    wall_time: String,
+}
+
+fn network_row(group: &Group) -> NetworkRow {
+    let info = group.info();
+    let over = |value: fn(&Run) -> Option<f64>| {
+        let values: Vec<f64> = group.runs.iter().filter_map(value).collect();
+        Summary::of_means(&values).map_or("–".into(), percent)
+    };
+    let seconds: Vec<f64> = group
+        .runs
+        .iter()
+        .filter(|run| !run.history.is_empty())
+        .map(Run::seconds)
+        .collect();
+    let seeds: Vec<String> = group
+        .runs
+        .iter()
+        .map(|run| run.info.seed.to_string())
+        .collect();
+    NetworkRow {
+        title: group.title.clone(),
+        dataset: dataset_name(&info.dataset),
+        trainable: thousands(info.parameters.trainable),
+        all: thousands(info.parameters.all),
+        epochs: info.epochs,
+        seeds: seeds.join(", "),
+        train_accuracy: over(|run| split_accuracy(run, "train")),
+        test_accuracy: over(|run| {
+            split_accuracy(run, "test").or(run.history.last().map(|epoch| epoch.test_accuracy))
+        }),
+        paper: paper_accuracy(info).map_or("–".into(), |accuracy| format!("{accuracy:.2} %")),
+        wall_time: Summary::of_means(&seconds).map_or("–".into(), |time| duration(time.mean)),
+    }
+}
+
+fn split_accuracy(run: &Run, split: &str) -> Option<f64> {
+    Some(run.results.as_ref()?.splits.get(split)?.accuracy)
+}
+
+/// "76.1 ± 0.4 %"; tenths of a percent are what 10,000 images resolve.
+fn percent(summary: Summary) -> String {
+    match summary.deviation {
+        Some(deviation) => format!("{:.1} ± {:.1} %", 100.0 * summary.mean, 100.0 * deviation),
+        None => format!("{:.1} %", 100.0 * summary.mean),
+    }
+}
+
+/// Test accuracy in percent by the paper's Table 1, which has errors.
+fn paper_accuracy(info: &RunInfo) -> Option<f64> {
+    let errors = match info.model.as_str() {
+        "resnet-32" => (7.14, 30.08),
+        "resnet-38" => (6.99, 29.66),
+        "resnet-56" => (6.53, 28.99),
+        "resnet-110" => (6.13, 27.54),
+        _ => return None,
+    };
+    match info.dataset.as_str() {
+        "cifar10" => Some(100.0 - errors.0),
+        "cifar100" => Some(100.0 - errors.1),
+        _ => None,
+    }
+}
+
+/// `41 s`, `5 min 32 s`, `3 h 07 min`.
+fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A run's provenance, as names and values.
+#[derive(Serialize)]
+struct RunRow {
+    title: String,
+    facts: Vec<(&'static str, String)>,
+}
+
+fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
+    group.runs.iter().map(|run| RunRow {
+        title: format!("{}, seed {}", group.title, run.info.seed),
+        facts: facts(run),
+    })
+}
+
+fn facts(run: &Run) -> Vec<(&'static str, String)> {
+    let info = &run.info;
+    let (optimizer, machine) = (&info.optimizer, &info.machine);
+    let rates: Vec<String> = optimizer
+        .learning_rate
+        .iter()
+        .map(|piece| format!("{} from epoch {}", piece.learning_rate, piece.from_epoch))
+        .collect();
+    let numbers = |values: &[f64]| {
+        let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+        texts.join(", ")
+    };
+    let mut facts = vec![
+        ("folder", run.folder.display().to_string()),
+        ("command", info.command.join(" ")),
+        ("version", info.version.clone()),
+        ("seed", info.seed.to_string()),
+        (
+            "data",
+            format!(
+                "{}, {} training and {} test images, {}",
+                dataset_name(&info.dataset),
+                thousands(info.train_samples),
+                thousands(info.test_samples),
+                info.data_checksum
+            ),
+        ),
+        (
+            "normalisation",
+            format!(
+                "mean {}, standard deviation {}",
+                numbers(&info.normalization.mean),
+                numbers(&info.normalization.std)
+            ),
+        ),
+        (
+            "augmentation",
+            info.augmentation.clone().unwrap_or("none".into()),
+        ),
+        (
+            "optimiser",
+            format!(
+                "SGD, batches of {}, learning rate {}, momentum {}, weight decay {}",
+                info.batch_size,
+                rates.join(", "),
+                optimizer.momentum,
+                optimizer.weight_decay
+            ),
+        ),
+        (
+            "machine",
+            format!(
+                "{}, {} cores, {} threads, {}",
+                machine.cpu, machine.cores, machine.threads, machine.instruction_set
+            ),
+        ),
+    ];
+    if let Some(results) = &run.results {
+        let analysed: Vec<String> = results
+            .splits
+            .iter()
+            .map(|(name, split)| format!("{} {name} images", thousands(split.samples)))
+            .collect();
+        facts.push(("analysed", analysed.join(", ")));
+        if !results.provenance.is_null() {
+            facts.push(("analysis", results.provenance.to_string()));
+        }
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_readable() {
+        assert_eq!(duration(41.4), "41 s");
+        assert_eq!(duration(332.0), "5 min 32 s");
+        assert_eq!(duration(11_220.0), "3 h 07 min");
+    }
+}

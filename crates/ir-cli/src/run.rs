@@ -1,0 +1,277 @@
+//! What a run leaves in its folder, and how it is read back.
+//!
+//! | file | content | written by |
+//! |---|---|---|
+//! | `run.json` | one [`RunInfo`] | `ir train` |
+//! | `history.jsonl` | one [`Epoch`] a line | `ir train` |
+//! | `results.json` | one [`Results`] | `ir analyze` |
+//!
+//! `history.jsonl` and `results.json` may be missing; `run.json` may not.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use ir_analysis::Number;
+use ir_analysis::results::{self, Results};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version of `run.json`. A newer one is refused.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// The whole of `run.json`: what was trained, on what, how and where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunInfo {
+    /// The layout's version, [`SCHEMA_VERSION`].
+    pub(crate) schema_version: u32,
+    /// The network's name, `resnet-32`.
+    pub(crate) model: String,
+    /// `cifar10`, `cifar100`, `synthetic10` or `synthetic100`.
+    pub(crate) dataset: String,
+    /// Whether the images were drawn by a program.
+    pub(crate) synthetic: bool,
+    /// Number of classes.
+    pub(crate) classes: usize,
+    /// The seed that every random number of the run comes from.
+    pub(crate) seed: u64,
+    /// Number of epochs asked for.
+    pub(crate) epochs: usize,
+    /// Samples in a training step.
+    pub(crate) batch_size: usize,
+    /// Step size and what goes with it.
+    pub(crate) optimizer: Optimizer,
+    /// The augmentation in words ("horizontal flip, translation by up to 4 pixels"); `None` is
+    /// no augmentation.
+    pub(crate) augmentation: Option<String>,
+    /// What was subtracted from and divided out of every channel, on the 0–1 scale.
+    pub(crate) normalization: Normalization,
+    /// Samples in the training split.
+    pub(crate) train_samples: usize,
+    /// Samples in the test split.
+    pub(crate) test_samples: usize,
+    /// The network's size.
+    pub(crate) parameters: Parameters,
+    /// What is smaller than in the paper, a clause each: "8 epochs instead of 300".
+    pub(crate) scaled_down: Vec<String>,
+    /// Where it ran.
+    pub(crate) machine: Machine,
+    /// The version of `ir`.
+    pub(crate) version: String,
+    /// The command line, one word an element.
+    pub(crate) command: Vec<String>,
+    /// Checksum of the decoded data.
+    pub(crate) data_checksum: String,
+}
+
+/// Stochastic gradient descent and its settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Optimizer {
+    /// The learning rate, piece by piece, in order of epochs.
+    pub(crate) learning_rate: Vec<LearningRate>,
+    /// Momentum.
+    pub(crate) momentum: f64,
+    /// Weight decay.
+    pub(crate) weight_decay: f64,
+}
+
+/// One piece of a learning rate schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LearningRate {
+    /// The first epoch, counted from 0, that uses it.
+    pub(crate) from_epoch: usize,
+    /// Its value.
+    pub(crate) learning_rate: f64,
+}
+
+/// Per-channel normalisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Normalization {
+    /// Mean of each channel.
+    pub(crate) mean: Vec<f64>,
+    /// Standard deviation of each channel.
+    pub(crate) std: Vec<f64>,
+}
+
+/// Number of parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parameters {
+    /// With the running statistics of batch normalisation, as the paper's totals count.
+    pub(crate) all: usize,
+    /// Those that training changes, as the paper's Table 1 counts.
+    pub(crate) trainable: usize,
+}
+
+/// The machine of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    /// Processor name.
+    pub(crate) cpu: String,
+    /// Cores of it.
+    pub(crate) cores: usize,
+    /// Threads used.
+    pub(crate) threads: usize,
+    /// Instruction set that the kernels chose, `AVX-512`.
+    pub(crate) instruction_set: String,
+}
+
+/// One line of `history.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Epoch {
+    /// Epochs done: 0 is the network before its first step.
+    pub(crate) epoch: usize,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Learning rate of the epoch that ended here; of the first one at epoch 0.
+    pub(crate) learning_rate: f64,
+    /// Wall time of this epoch with its evaluation, in seconds.
+    pub(crate) seconds: f64,
+    /// Mean loss over the epoch's training batches as they came, augmented; `None` at epoch 0.
+    pub(crate) train_loss: Option<Number>,
+    /// Accuracy over the same batches; `None` at epoch 0.
+    pub(crate) train_accuracy: Option<f64>,
+    /// Loss on the test split.
+    pub(crate) test_loss: Number,
+    /// Accuracy on the test split.
+    pub(crate) test_accuracy: f64,
+    /// The exits of the last stage on a fixed subset of each split.
+    #[serde(default)]
+    pub(crate) exits: EpochExits,
+}
+
+/// Exits of the last stage at one moment of training.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EpochExits {
+    /// On training samples, not augmented.
+    #[serde(default)]
+    pub(crate) train: Vec<EpochExit>,
+    /// On test samples.
+    #[serde(default)]
+    pub(crate) test: Vec<EpochExit>,
+}
+
+/// One exit at one moment of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EpochExit {
+    /// The block after which the head reads; `None` is the entrance of the last stage.
+    pub(crate) after_block: Option<usize>,
+    /// Accuracy, 0 to 1.
+    pub(crate) accuracy: f64,
+    /// Mean cross-entropy in nats.
+    pub(crate) loss: Number,
+}
+
+/// A run folder, read and checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    /// The folder.
+    pub(crate) folder: PathBuf,
+    /// `run.json`.
+    pub(crate) info: RunInfo,
+    /// `history.jsonl`, empty where there is none.
+    pub(crate) history: Vec<Epoch>,
+    /// `results.json`, where there is one.
+    pub(crate) results: Option<Results>,
+}
+
+impl Run {
+    /// Reads a run folder.
+    ///
+    /// # Errors
+    /// The folder or its `run.json` is missing, or a file is not what it should be; the message
+    /// names the file and the place in it.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        ensure!(
+            folder.is_dir(),
+            "{}: no such folder; give the folder that `ir train … --out` wrote",
+            folder.display()
+        );
+        let path = folder.join("run.json");
+        let text = read_if_there(&path)?.with_context(|| {
+            format!(
+                "{}: not found; give a folder that `ir train … --out` wrote",
+                path.display()
+            )
+        })?;
+        let info: RunInfo = parse(&path, &text, "a run's description")?;
+        check_version(&path, info.schema_version, SCHEMA_VERSION)?;
+        let history = read_history(&folder.join("history.jsonl"))?;
+        let results = read_results(&folder.join("results.json"), &info)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            info,
+            history,
+            results,
+        })
+    }
+
+    /// Wall time of the training, in seconds.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.history.iter().map(|epoch| epoch.seconds).sum()
+    }
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str, what: &str) -> Result<T> {
+    serde_json::from_str(text).with_context(|| format!("{}: not {what}", path.display()))
+}
+
+fn check_version(path: &Path, found: u32, known: u32) -> Result<()> {
+    ensure!(
+        found <= known,
+        "{}: schema_version is {found}, and this program reads up to {known}; \
+         use the version of ir that wrote it",
+        path.display()
+    );
+    Ok(())
+}
+
+fn read_history(path: &Path) -> Result<Vec<Epoch>> {
+    let text = read_if_there(path)?.unwrap_or_default();
+    let mut history: Vec<Epoch> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let epoch: Epoch = serde_json::from_str(line)
+            .with_context(|| format!("{}: line {}: not an epoch", path.display(), index + 1))?;
+        if let Some(last) = history.last()
+            && epoch.epoch <= last.epoch
+        {
+            bail!(
+                "{}: line {}: epoch {} follows epoch {}; expected a later one",
+                path.display(),
+                index + 1,
+                epoch.epoch,
+                last.epoch
+            );
+        }
+        history.push(epoch);
+    }
+    Ok(history)
+}
+
+fn read_results(path: &Path, info: &RunInfo) -> Result<Option<Results>> {
+    let Some(text) = read_if_there(path)? else {
+        return Ok(None);
+    };
+    let results: Results = parse(path, &text, "an analysis")?;
+    check_version(path, results.schema_version, results::SCHEMA_VERSION)?;
+    for (what, found, expected) in [
+        ("network", &results.network, &info.model),
+        ("dataset", &results.dataset, &info.dataset),
+    ] {
+        ensure!(
+            found == expected,
+            "{}: {what} is {found:?}, but run.json beside it says {expected:?}; \
+             analyse this run's own checkpoint",
+            path.display()
+        );
+    }
+    Ok(Some(results))
+}
