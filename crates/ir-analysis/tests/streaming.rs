@@ -236,7 +236,10 @@ fn no_measure_runs_again_what_the_trace_holds() {
     // 7 exits, of which the last is the network itself.
     let exits = [Measure::Exits, Measure::ExitCosine, Measure::Taylor];
     assert_eq!(calls(&exits), (1, 6, 1 + 6));
-    // Two scales of 5 steps, on top of the exits.
+    // Two scales of 5 steps; without the cosines one more head, for the gradient at h_L.
+    let unroll = (1, 6 + 2 * STEPS, 1 + 1 + 6 + 2 * STEPS);
+    assert_eq!(calls(&[Measure::Unroll]), unroll);
+    // With them, the same on top of the exits.
     assert_eq!(
         calls(&Measure::ALL),
         (1, 6 + 15 + 2 * STEPS, 1 + 6 + 6 + 2 * STEPS)
