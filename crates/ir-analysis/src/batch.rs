@@ -1,6 +1,6 @@
 //! A batch of labelled images, validated once.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -9,7 +9,7 @@ pub(crate) struct Batch {
     /// Place of the batch in its split, from 0, for messages.
     pub(crate) index: usize,
     pub(crate) images: Tensor,
-    /// u32, `[N]`.
+    /// u32, `[N]`, on the CPU.
     pub(crate) labels: Tensor,
     /// The same on the host.
     pub(crate) label_values: Vec<u32>,
@@ -25,6 +25,7 @@ impl Batch {
                 dtype: labels.dtype().as_str(),
             });
         }
+        let labels = labels.to_device(&Device::Cpu)?;
         let label_values = labels.to_vec1()?;
         Ok(Self {
             index,
@@ -32,10 +33,6 @@ impl Batch {
             labels,
             label_values,
         })
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.label_values.len()
     }
 
     /// Every label names one of `classes`.

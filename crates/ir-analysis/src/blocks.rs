@@ -1,11 +1,9 @@
 //! Cosine, ratio and norms of one block (Fig. 2 and 4).
 
-use crate::shim::per_sample;
-use candle_core::Tensor;
-
 use crate::error::Result;
 use crate::last_stage::LastStage;
 use crate::options::{Measure, Options};
+use crate::probe::{inner, norms};
 use crate::results::{BlockMeasures, Undefined};
 use crate::statistics::{Moments, PartialMoments};
 use crate::trace::TracedBlock;
@@ -37,15 +35,15 @@ impl BlockSoFar {
             self.h_norm.extend(&h_norms);
         }
         if let (Some(gradient), true) = (&traced.gradient, options.any(&[Measure::Cosine])) {
-            for inner in per_sample::inner(&traced.branch, gradient)? {
-                self.cosine.add(finite(inner.cosine()));
-                self.grad_norm.add(inner.y_squared.sqrt());
+            for product in inner(&traced.branch, gradient)? {
+                self.cosine.add(product.cosine());
+                self.grad_norm.add(product.y_squared.sqrt());
             }
         }
         let exit_gradient = last_stage.and_then(|stage| stage.before(block).gradient.as_ref());
         if let (Some(gradient), true) = (exit_gradient, options.any(&[Measure::ExitCosine])) {
-            for inner in per_sample::inner(&traced.branch, gradient)? {
-                self.exit_cosine.add(finite(inner.cosine()));
+            for product in inner(&traced.branch, gradient)? {
+                self.exit_cosine.add(product.cosine());
             }
         }
         Ok(())
@@ -71,20 +69,7 @@ impl BlockSoFar {
     }
 }
 
-/// ‖x_n‖ of each sample.
-pub(crate) fn norms(x: &Tensor) -> Result<Vec<f64>> {
-    Ok(per_sample::squared_norm(x)?
-        .into_iter()
-        .map(f64::sqrt)
-        .collect())
-}
-
 /// ‖F‖ / ‖h‖; undefined where h is zero.
 pub(crate) fn ratio(f_norm: f64, h_norm: f64) -> Option<f64> {
     (h_norm != 0.0).then(|| f_norm / h_norm)
-}
-
-/// A cosine with an overflowed vector is as undefined as one with a zero vector.
-pub(crate) fn finite(cosine: Option<f64>) -> Option<f64> {
-    cosine.filter(|cosine| cosine.is_finite())
 }

@@ -15,23 +15,21 @@ pub(crate) struct Checked<'a> {
 impl<'a> Checked<'a> {
     pub(crate) fn new(network: &'a dyn ResidualNetwork) -> Result<Self> {
         let blocks = network.blocks();
-        if blocks.is_empty() {
+        let Some(first) = blocks.first() else {
             return Err(Error::NoBlocks);
+        };
+        if first.stage != 0 {
+            return Err(Error::FirstStage { found: first.stage });
         }
-        let mut previous = None;
-        for (block, found) in blocks.iter().map(|block| block.stage).enumerate() {
-            let allowed = match previous {
-                None => found == 0,
-                Some(stage) => found == stage || found == stage + 1,
-            };
-            if !allowed {
+        for (block, pair) in (1..).zip(blocks.windows(2)) {
+            let (previous, found) = (pair[0].stage, pair[1].stage);
+            if found < previous || found > previous + 1 {
                 return Err(Error::StageOrder {
                     block,
                     found,
                     previous,
                 });
             }
-            previous = Some(found);
         }
         Ok(Self { network, blocks })
     }

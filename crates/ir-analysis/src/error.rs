@@ -92,18 +92,25 @@ pub enum Error {
     #[error("the network has no blocks, so there is nothing to measure")]
     NoBlocks,
 
-    /// The stages of the blocks are not numbered 0, 0, …, 1, 1, ….
+    /// The stages are not numbered from 0.
+    #[error("block 0 is in stage {found}, but the first block is in stage 0")]
+    FirstStage {
+        /// Stage of block 0.
+        found: usize,
+    },
+
+    /// The stages of the blocks do not go 0, 0, …, 1, 1, ….
     #[error(
-        "block {block} is in stage {found}, after stage {previous:?}: stages start at 0 and \
-         go up by at most 1 from block to block"
+        "block {block} is in stage {found} and the block before it in stage {previous}: \
+         from block to block a stage stays or goes up by 1"
     )]
     StageOrder {
         /// The block.
         block: usize,
         /// Its stage.
         found: usize,
-        /// Stage of the block before; `None` for the first.
-        previous: Option<usize>,
+        /// Stage of the block before.
+        previous: usize,
     },
 
     /// Shortcut and branch cannot be added.
@@ -225,4 +232,10 @@ pub enum Error {
     /// An operation on tensors failed outside the network.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<ir_tensor_ops::Error> for Error {
+    fn from(error: ir_tensor_ops::Error) -> Self {
+        Self::Tensor(error.into())
+    }
 }

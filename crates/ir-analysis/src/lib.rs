@@ -1,4 +1,39 @@
 //! What the paper measures, on anything that is a residual network.
+//!
+//! A network is the five functions of [`ir_models::ResidualNetwork`]; nothing here knows more of
+//! it, of a data set or of a command line. [`analyze_split`] takes batches and gives every
+//! measure of the paper's section 4 as plain data, [`results::Split`]:
+//!
+//! | measure | what | paper |
+//! |---|---|---|
+//! | [`Measure::Cosine`] | cos∠(F_j(h_j), ∂L/∂h_j) and ‖∂L/∂h_j‖ | Fig. 4 |
+//! | [`Measure::ExitCosine`] | cos∠(F_j(h_j), ∂L(head(h_j))/∂h_j), last stage | Eq. 4 |
+//! | [`Measure::Ratio`] | ‖F_j(h_j)‖ / ‖h_j‖ and ‖h_j‖ | Fig. 2 |
+//! | [`Measure::Drop`] | accuracy and loss with F_j := 0 | Fig. 3 |
+//! | [`Measure::Exits`] | the head plugged after each block of the last stage | Fig. 5, 6 |
+//! | [`Measure::Unroll`] | the last block applied again and again | Fig. 7 |
+//! | [`Measure::Taylor`] | each block's effect on the loss, and its first-order prediction | Eq. 4 |
+//!
+//! Beside it stand [`trace()`] (every h_j, F_j and gradient of a batch), [`evaluate`] and
+//! [`exit_accuracies`] (forward only), [`choose_scale`] (for the unrolling) and [`stages`].
+//!
+//! # Definitions
+//!
+//! - L is each sample's own cross-entropy; a number is computed for each sample and then
+//!   averaged. Standard deviations are those of the samples measured (divided by N): 0 for one
+//!   sample, none for none.
+//! - For a transition, whose shortcut is not the identity, s_j = shortcut(h_j) and ∂L/∂s_j (F_j
+//!   held fixed) stand for h_j and ∂L/∂h_j, also at the entrance of the last stage.
+//! - A cosine with a zero or overflowed vector and a ratio to a zero vector are undefined: the
+//!   sample is left out of the mean and counted in [`results::Undefined`].
+//! - What an exit, a dropped block or an unrolled step overflows to is reported ([`Number`]); an
+//!   overflow in the network itself is an error that names its origin.
+//!
+//! # Cost
+//!
+//! One forward and one backward pass a batch feed all measures. Dropping L blocks adds about L/2
+//! forward passes, since each starts at the s_j kept; an exit adds one head, an unrolled step one
+//! branch and one head. Only sums are kept from batch to batch.
 
 mod batch;
 mod blocks;
@@ -12,8 +47,8 @@ mod last_stage;
 mod number;
 mod options;
 mod outcome;
+mod probe;
 pub mod results;
-mod shim;
 mod split;
 mod statistics;
 mod taylor;

@@ -1,10 +1,11 @@
 //! What the logits say about each sample, and how the loss depends on them.
 
-use crate::shim::per_sample;
 use candle_core::{DType, Tensor};
+use ir_tensor_ops::per_sample;
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::probe::readable;
 
 /// Per sample of a batch, in order: what the head made of it.
 pub(crate) struct Outcomes {
@@ -14,18 +15,26 @@ pub(crate) struct Outcomes {
     pub(crate) entropy: Vec<f64>,
     /// p_correct − max_{other} p.
     pub(crate) margin: Vec<f64>,
-    /// Whether the largest logit is the label's.
+    /// Whether the largest logit is the label's, the first of equals being the largest. Where the
+    /// loss has overflowed nothing is correct: equal infinities are no prediction.
     pub(crate) correct: Vec<bool>,
 }
 
 impl Outcomes {
     pub(crate) fn new(logits: &Tensor, batch: &Batch) -> Result<Self> {
         batch.check_labels(logits.dim(1)?)?;
+        let logits = &readable(logits)?;
+        let loss = per_sample::cross_entropy(logits, &batch.labels)?;
+        let largest = per_sample::correct(logits, &batch.labels)?;
+        let correct = largest
+            .iter()
+            .zip(&loss)
+            .map(|(largest, loss)| *largest && loss.is_finite());
         Ok(Self {
-            loss: per_sample::cross_entropy(logits, &batch.labels)?,
+            correct: correct.collect(),
             entropy: per_sample::entropy(logits)?,
             margin: per_sample::probability_margin(logits, &batch.labels)?,
-            correct: per_sample::correct(logits, &batch.labels)?,
+            loss,
         })
     }
 }

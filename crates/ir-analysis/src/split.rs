@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{BatchError, each_batch};
 use crate::exits::ExitsSoFar;
 use crate::groups::ScoreSoFar;
-use crate::last_stage::LastStage;
+use crate::last_stage::{LastStage, Reading};
 use crate::options::{Measure, Options};
 use crate::results::{BlockMeasures, Split, Stage, Undefined};
 use crate::taylor::TaylorSoFar;
@@ -128,8 +128,15 @@ impl<'a> SplitSoFar<'a> {
     }
 
     fn add(&mut self, batch: &Batch) -> Result<()> {
-        let gradients = self.gradients(&[Measure::Cosine, Measure::Unroll]);
-        let (trace, outcomes) = run(self.network, batch, gradients)?;
+        let gradients = self.gradients(&[Measure::Cosine]);
+        let (mut trace, outcomes) = run(self.network, batch, gradients)?;
+        if self.options.any(&[Measure::Unroll]) && trace.gradient_last.is_none() {
+            // Without the backward pass through the network, one through the head is enough.
+            let name = || "h_L".to_owned();
+            let h_last = &trace.h_last;
+            let last = Reading::at(self.network, h_last, batch, Gradients::Taken, name)?;
+            trace.gradient_last = last.gradient;
+        }
         self.score.add(&outcomes);
         for (block, score) in self.drops.iter_mut().enumerate() {
             score.add(&without_block(self.network, &trace, batch, block)?);

@@ -1,10 +1,9 @@
 //! The Taylor table of the last stage: each block's effect on the exit loss, beside its
 //! first-order prediction.
 
-use crate::shim::per_sample;
-
 use crate::error::Result;
 use crate::last_stage::LastStage;
+use crate::probe::inner;
 use crate::results::TaylorRow;
 use crate::statistics::Moments;
 use crate::trace::TracedBlock;
@@ -31,11 +30,11 @@ impl TaylorSoFar {
             return Ok(());
         };
         let losses = here.outcomes.loss.iter().zip(&next.outcomes.loss);
-        for ((loss, next_loss), inner) in losses.zip(per_sample::inner(&traced.branch, gradient)?) {
+        for ((loss, next_loss), product) in losses.zip(inner(&traced.branch, gradient)?) {
             self.exit_loss.add(*loss);
             self.next_exit_loss.add(*next_loss);
-            self.predicted_change.add(inner.dot);
-            self.remainder.add(next_loss - loss - inner.dot);
+            self.predicted_change.add(product.dot);
+            self.remainder.add(next_loss - loss - product.dot);
         }
         Ok(())
     }

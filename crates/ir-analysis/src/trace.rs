@@ -1,6 +1,6 @@
 //! The traced pass: one forward and one backward that every measure reads.
 
-use crate::shim::{Tap, per_sample, tap};
+use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use ir_models::ResidualNetwork;
 
@@ -8,6 +8,7 @@ use crate::batch::Batch;
 use crate::checked::Checked;
 use crate::error::{Error, Part, Result};
 use crate::outcome::{Outcomes, loss_gradient};
+use crate::probe::{Probe, norms};
 
 /// What one block saw, did, and was asked for by the loss. All are values: none is part of a
 /// record for gradients.
@@ -105,7 +106,7 @@ pub(crate) fn run(
 ) -> Result<(Trace, Outcomes)> {
     let mut probes = Probes {
         gradients,
-        taps: Vec::new(),
+        list: Vec::new(),
     };
     let mut h = probes.start(&network.stem(&batch.images)?)?;
     let mut blocks = Vec::with_capacity(network.blocks().len());
@@ -125,8 +126,8 @@ pub(crate) fn run(
     };
     require_finite(&trace, &outcomes, batch)?;
     if gradients == Gradients::Taken {
-        back_propagate(&logits, batch)?;
-        probes.collect(&mut trace)?;
+        let gradients = back_propagate(&logits, batch)?;
+        probes.collect(&gradients, &mut trace)?;
     }
     Ok((trace, outcomes))
 }
@@ -156,10 +157,7 @@ fn traced_step(
 }
 
 /// Sends each sample's loss gradient back from the logits.
-pub(crate) fn back_propagate(
-    logits: &Tensor,
-    batch: &Batch,
-) -> Result<candle_core::backprop::GradStore> {
+pub(crate) fn back_propagate(logits: &Tensor, batch: &Batch) -> Result<GradStore> {
     // The derivative of Σ logits · g with g held fixed is g: exactly the vector wanted.
     let seed = loss_gradient(logits, batch)?;
     Ok((logits * seed)?.sum_all()?.backward()?)
@@ -181,10 +179,7 @@ fn require_finite(trace: &Trace, outcomes: &Outcomes, batch: &Batch) -> Result<(
     let mut origin = Part::Head;
     for (part, result) in results {
         let values = result.narrow(0, sample, 1)?;
-        if !per_sample::squared_norm(&values)?
-            .iter()
-            .all(|norm| norm.is_finite())
-        {
+        if !norms(&values)?.iter().all(|norm| norm.is_finite()) {
             origin = part;
             break;
         }
@@ -197,10 +192,10 @@ fn require_finite(trace: &Trace, outcomes: &Outcomes, batch: &Batch) -> Result<(
     })
 }
 
-/// The taps of a pass, in the order in which they were set.
+/// The probes of a pass, in the order in which they were set.
 struct Probes {
     gradients: Gradients,
-    taps: Vec<Tap>,
+    list: Vec<Probe>,
 }
 
 impl Probes {
@@ -216,17 +211,17 @@ impl Probes {
         if self.gradients == Gradients::Left {
             return Ok(x.detach());
         }
-        let (x, tap) = tap(&x)?;
-        self.taps.push(tap);
+        let (x, probe) = Probe::on(&x)?;
+        self.list.push(probe);
         Ok(x)
     }
 
-    /// Moves the gradients into the trace: one tap a block, then that of h_L.
-    fn collect(self, trace: &mut Trace) -> Result<()> {
+    /// Moves the gradients into the trace: one probe a block, then that of h_L.
+    fn collect(self, gradients: &GradStore, trace: &mut Trace) -> Result<()> {
         let slots = trace.blocks.iter_mut().map(|block| &mut block.gradient);
         let slots = slots.chain(std::iter::once(&mut trace.gradient_last));
-        for (j, (slot, tap)) in slots.zip(self.taps).enumerate() {
-            let gradient = tap.gradient();
+        for (j, (slot, probe)) in slots.zip(self.list).enumerate() {
+            let gradient = probe.gradient(gradients);
             *slot = Some(gradient.ok_or_else(|| Error::NoGradient {
                 position: format!("h_{j}"),
             })?);

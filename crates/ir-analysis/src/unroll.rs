@@ -1,11 +1,10 @@
 //! The last block applied again and again to its own result (Fig. 7).
 
-use crate::shim::per_sample;
 use candle_core::Tensor;
 use ir_models::ResidualNetwork;
 
 use crate::batch::Batch;
-use crate::blocks::{finite, norms, ratio};
+use crate::blocks::ratio;
 use crate::checked::Checked;
 use crate::error::{Error, Result};
 use crate::evaluate::{BatchError, each_batch, final_representation};
@@ -14,6 +13,7 @@ use crate::last_stage::{LastStage, Reading};
 use crate::number::Number;
 use crate::options::UnrollScale;
 use crate::outcome::Outcomes;
+use crate::probe::{inner, norms};
 use crate::results::{ScaleSource, Undefined, Unroll, UnrollStep};
 use crate::statistics::{Moments, PartialMoments};
 use crate::trace::{Gradients, Trace};
@@ -105,8 +105,8 @@ impl StepSoFar {
     /// The move that makes the step: F and its gradient at the h it starts from.
     fn add_move(&mut self, h: &Tensor, branch: &Tensor, scale: f64, from: &Reading) -> Result<()> {
         if let Some(gradient) = &from.gradient {
-            for inner in per_sample::inner(branch, gradient)? {
-                self.cosine.add(finite(inner.cosine()));
+            for product in inner(branch, gradient)? {
+                self.cosine.add(product.cosine());
             }
         }
         for (f_norm, h_norm) in norms(branch)?.into_iter().zip(norms(h)?) {
@@ -194,14 +194,14 @@ pub struct ScaleChoice {
 /// # impl ResidualNetwork for Tiny {
 /// #     fn blocks(&self) -> Vec<Block> { vec![Block { stage: 0, transition: false }] }
 /// #     fn stem(&self, images: &Tensor) -> Result<Tensor> { Ok(images.clone()) }
-/// #     fn branch(&self, _: usize, h: &Tensor) -> Result<Tensor> { h.affine(-1.0, 0.0) }
+/// #     fn branch(&self, _: usize, h: &Tensor) -> Result<Tensor> { Ok(h.clone()) }
 /// #     fn head(&self, h: &Tensor) -> Result<Tensor> { Ok(h.clone()) }
 /// # }
-/// # let network = Tiny; // F(h) = −h, so that a step scaled by −1 doubles h.
+/// # let network = Tiny; // F(h) = h = logits: a larger step is surer of the class.
 /// let images = Tensor::new(&[[1f32, 0.]], &Device::Cpu)?;
 /// let train = vec![Ok::<_, ir_analysis::Error>((images, Tensor::new(&[0u32], &Device::Cpu)?))];
 /// let choice = ir_analysis::choose_scale(&network, train, &[0.1, 0.01], 20)?;
-/// assert_eq!(choice.losses.len(), 2);
+/// assert_eq!(choice.scale.factor, 0.1);
 /// # Ok::<(), ir_analysis::Error>(())
 /// ```
 pub fn choose_scale<E: BatchError>(
