@@ -151,7 +151,7 @@ impl Look {
 
 /// Block summaries as a series, values times `unit`.
 pub(crate) fn series(blocks: &[BlockSummary], look: Look, label: &str, unit: f64) -> Series {
-    let dense = blocks.len() > 40;
+    let dense = blocks.last().is_some_and(|last| last.block > 40);
     let radius = match (look.strong, dense) {
         (true, false) => 3.2,
         (true, true) => 2.2,

@@ -77,25 +77,25 @@ fn seen(group: &Group) -> Option<String> {
     let costs = group.per_block("test", |split, block| {
         Some((100.0 * (split.accuracy - block.drop_accuracy?), None))
     });
-    let dearest = costs
+    let costliest = costs
         .iter()
         .max_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     let middle = median(costs.iter().map(|block| block.summary.mean))?;
     let first = costs.first()?;
     Some(format!(
         "{}: dropping block {} costs {} points of test accuracy, the median block {}; the \
-         dearest is block {}{} with {}.",
+         costliest is block {}{} with {}.",
         group.title,
         first.block,
         points(first.summary.mean),
         points(middle),
-        dearest.block,
-        if dearest.transition {
+        costliest.block,
+        if costliest.transition {
             " (a transition)"
         } else {
             ""
         },
-        points(dearest.summary.mean),
+        points(costliest.summary.mean),
     ))
 }
 

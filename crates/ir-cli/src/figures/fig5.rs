@@ -34,7 +34,12 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
                   first and light for the last; “entrance” is the stage's input. Measured on a \
                   fixed part of each split, without augmentation; epoch 0 is the network before \
                   its first step."
-            .into(),
+            .to_owned()
+            + if shown.iter().any(|group| group.over_seeds()) {
+                " Several seeds of a network are averaged."
+            } else {
+                ""
+            },
         svg: svg(&shown),
     }
 }
