@@ -181,7 +181,7 @@ fn missing(groups: &[Group]) -> Vec<String> {
         if run.results.is_none() {
             sentences.push(format!(
                 "{folder} has no results.json, so it is in no figure but Figure 5; \
-                 `ir analyze` on its checkpoint writes one."
+                 ir analyze on its checkpoint writes one."
             ));
         }
         if run.history.is_empty() {
