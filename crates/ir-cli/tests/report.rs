@@ -133,7 +133,11 @@ fn one_run() {
             .starts_with("<p class=\"data\">Data: real images, CIFAR-10.</p>")
     );
     assert!(page.contains("standard deviation over samples"));
-    assert!(page.contains("resnet-32: 8 epochs instead of 300; one seed instead of 4."));
+    assert!(page.contains(
+        "resnet-32: 8 epochs instead of 300; one seed instead of 4; \
+         measured on 5,000 of 50,000 training images; measured on 5,000 of 10,000 test images."
+    ));
+    assert!(page.contains("<dt>analysis: command</dt><dd>ir analyze</dd>"));
     assert!(page.contains("sha256:0f343b0931126a20f133d67c2b018a3b"));
     assert!(
         !page.contains("http://")
@@ -373,4 +377,42 @@ fn other_files_in_the_folder_stay() {
         .filter(|name| name.starts_with('.'))
         .collect();
     assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn runs_with_other_settings_are_another_panel() {
+    let folder = folder("settings");
+    for (name, epochs, rate) in [
+        ("a", 8, "0.1"),
+        ("b", 8, "0.1"),
+        ("c", 16, "0.1"),
+        ("d", 16, "0.2"),
+    ] {
+        Sample::three_stages("resnet-32", 5, if name == "b" { 2 } else { 1 })
+            .write(&folder.join(name));
+        let path = folder.join(name).join("run.json");
+        let run = read(&path)
+            .replace("\"epochs\":8", &format!("\"epochs\":{epochs}"))
+            .replace(
+                "\"learning_rate\":0.1}",
+                &format!("\"learning_rate\":{rate}}}"),
+            );
+        fs::write(&path, run).expect("written");
+    }
+    report_well(&folder, &["a", "b", "c", "d"], "out");
+    let names = |out: &str| -> Vec<String> {
+        let found = verdicts(&folder.join(out), "fig4-cosine-negative");
+        found.into_iter().map(|(network, _)| network).collect()
+    };
+    let with_settings = |n: usize| format!("resnet-32 (16 epochs, settings {n})");
+    assert_eq!(
+        names("out"),
+        [
+            "resnet-32 (8 epochs)".to_owned(),
+            with_settings(2),
+            with_settings(3)
+        ]
+    );
+    report_well(&folder, &["a", "b"], "seeds");
+    assert_eq!(names("seeds"), ["resnet-32"]);
 }
