@@ -1,7 +1,8 @@
 //! What an analysis found, as plain data: the content of `results.json`.
 //!
 //! Numbers over samples come as a mean and, beside it in a field of the same name with
-//! `_std`, the standard deviation over samples. `None` (`null` in JSON) is a quantity that
+//! `_std`, the standard deviation of these very samples (divided by N, so 0 for one sample).
+//! `None` (`null` in JSON) is a quantity that
 //! was not asked for or is undefined there (the exit gradient before the last stage, a
 //! cosine with a zero vector). Numbers that ran out of f64's range are written as the
 //! strings `"inf"`, `"-inf"` and `"nan"`, see [`Number`].
@@ -102,6 +103,33 @@ pub struct BlockMeasures {
     pub drop_loss: Option<Number>,
     /// Standard deviation of the loss with F_j := 0.
     pub drop_loss_std: Option<Number>,
+    /// Samples without some of these quantities, left out of their means.
+    #[serde(default, skip_serializing_if = "Undefined::is_empty")]
+    pub undefined: Undefined,
+}
+
+/// How many samples a quantity was undefined for. They are left out of its mean and standard
+/// deviation, and counted here so that nobody has to guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Undefined {
+    /// Samples whose F_j or network gradient is zero (or has overflowed): no angle.
+    pub cosine: usize,
+    /// The same with the exit gradient.
+    pub exit_cosine: usize,
+    /// Samples with h_j = 0: no ratio.
+    pub l2_ratio: usize,
+}
+
+impl Undefined {
+    /// Whether every quantity is defined for every sample.
+    ///
+    /// ```
+    /// assert!(ir_analysis::results::Undefined::default().is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A group of samples at an exit or an unrolled step.
@@ -185,6 +213,9 @@ pub struct UnrollStep {
     pub l2_ratio_std: Option<Number>,
     /// ‖h‖ after the step.
     pub h_norm: Option<Number>,
+    /// Samples without a cosine (with the exit gradient, in `cosine`) or without a ratio.
+    #[serde(default, skip_serializing_if = "Undefined::is_empty")]
+    pub undefined: Undefined,
 }
 
 /// One row of the Taylor table: the exit loss L(h_j) = loss(head(h_j)) around a block of the

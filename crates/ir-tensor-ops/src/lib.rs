@@ -1,3 +1,54 @@
 //! Differentiable operations on Candle tensors, fast enough to train on a CPU.
+//!
+//! - [`conv2d`], [`batch_norm_train`], [`batch_norm_eval`], [`relu`], [`avg_pool2d`],
+//!   [`linear`] and [`cross_entropy`] take part in Candle's automatic differentiation;
+//!   [`frozen_norm_relu_conv2d`] and [`frozen_norm_relu`] differentiate with respect to x alone.
+//! - [`explicit`] has the same computations, and fused ones, as pairs of forward and backward
+//!   functions for training loops that apply the chain rule themselves.
+//! - [`tap`] reads the gradient at a point inside a network, [`per_sample`] reduces a batch to
+//!   one number per sample, [`random`] draws numbers that depend only on what they are for.
+//!
+//! Everything is f32 on the CPU, on tensors `[N, C, H, W]`, and runs on rayon's global pool.
+//! Work is cut into pieces by the shapes alone and sums are added in a fixed order: the result
+//! is the same bits for any number of threads.
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor, Var};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let images = Tensor::randn(0f32, 1., (2, 3, 8, 8), &Device::Cpu)?;
+//! let labels = Tensor::new(&[0u32, 1], &Device::Cpu)?;
+//! let weight = Var::randn(0f32, 0.2, (10, 3, 3, 3), &Device::Cpu)?;
+//! let h = ir_tensor_ops::relu(&ir_tensor_ops::conv2d(&images, &weight, None, 1, 1)?)?;
+//! let logits = ir_tensor_ops::avg_pool2d(&h, 8)?.flatten_from(1)?;
+//! let loss = ir_tensor_ops::cross_entropy(&logits, &labels)?;
+//! let gradients = loss.backward()?;
+//! assert_eq!(gradients.get(&weight).unwrap().dims(), weight.dims());
+//! # Ok(())
+//! # }
+//! ```
 
+mod arch;
+mod autograd;
+mod convolution;
+mod differentiable;
+mod error;
+pub mod explicit;
+mod input;
+mod norm;
+mod parallel;
+pub mod per_sample;
+mod planes;
 pub mod random;
+mod scratch;
+mod statistics;
+mod tap;
+
+pub use differentiable::{
+    avg_pool2d, batch_norm_eval, batch_norm_train, conv2d, cross_entropy, frozen_norm_relu,
+    frozen_norm_relu_conv2d, linear, relu,
+};
+pub use error::{Error, Result};
+pub use norm::Norm;
+pub use statistics::ChannelStatistics;
+pub use tap::{Tap, tap};

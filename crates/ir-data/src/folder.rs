@@ -1,0 +1,288 @@
+//! A folder with a data set in it, whatever its files are called.
+//!
+//! What a file is, is read from its content:
+//!
+//! | content | taken as |
+//! |---|---|
+//! | begins with `PAR1`, has an image and a label column | the hub's parquet; `fine_label` makes it CIFAR-100's |
+//! | a pickle of a dictionary with `data` and `labels` or `fine_labels` | a python batch |
+//! | a whole number of records of 3,073 or 3,074 bytes with labels in range | a binary batch of CIFAR-10 or CIFAR-100 |
+//!
+//! Which split it holds is read from the content where that says so (`batch_label` of the
+//! python batches), else from its name or its folder's (`train`, `data_batch`; `test`,
+//! `valid`, `val`); no format but the python batches says it in its content. A file that
+//! the usual names promise to be data and that is not (a truncated `data_batch_3.bin`) is
+//! an error; any other foreign file is passed over.
+//!
+//! Where one data set is there in several formats, parquet goes before binary before python.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::classes::LabelSet;
+use crate::dataset::{Dataset, Format, Split};
+use crate::error::{Error, Result};
+use crate::formats::{Probe, Samples, SplitName, binary, malformed, parquet, python};
+use crate::synthetic;
+
+/// How many folders deep files are looked for below the one that was named.
+const DEPTH: usize = 2;
+/// The most entries that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+
+/// A file that holds samples.
+#[derive(Debug, Clone)]
+struct Found {
+    path: PathBuf,
+    format: Format,
+    labels: LabelSet,
+    split: SplitName,
+}
+
+/// Reads the data set in `folder`; only one of `wanted` if that is given.
+///
+/// # Errors
+/// [`Error::NoData`] if there is none; [`Error::Ambiguous`] if there is more than one, or
+/// one split in two places; whatever is wrong with a file.
+pub(crate) fn open(folder: &Path, wanted: Option<LabelSet>) -> Result<Dataset> {
+    let mut notes = Vec::new();
+    let mut found = search(folder, &mut notes)?;
+    if let Some(wanted) = wanted {
+        found.retain(|file| file.labels == wanted);
+    }
+    let Some(first) = found.iter().min_by_key(|file| file.format) else {
+        return Err(Error::NoData {
+            folder: folder.into(),
+            notes,
+        });
+    };
+    if let Some(other) = found.iter().find(|file| file.labels != first.labels) {
+        let mut names = [
+            first.labels.name().to_string(),
+            other.labels.name().to_string(),
+        ];
+        names.sort();
+        return Err(Error::Ambiguous {
+            folder: folder.into(),
+            found: names.into(),
+        });
+    }
+    let (format, labels) = (first.format, first.labels);
+    found.retain(|file| file.format == format);
+    let train = split_files(folder, &found, SplitName::Train, &notes)?;
+    let test = split_files(folder, &found, SplitName::Test, &notes)?;
+    load(labels, format, &train, &test)
+}
+
+/// The files of one split in the order of their names.
+fn split_files(
+    folder: &Path,
+    found: &[Found],
+    split: SplitName,
+    notes: &[String],
+) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = found
+        .iter()
+        .filter(|file| file.split == split)
+        .map(|file| file.path.clone())
+        .collect();
+    files.sort();
+    let Some(first) = files.first() else {
+        return Err(Error::MissingSplit {
+            folder: folder.into(),
+            missing: split.name(),
+            notes: notes.to_vec(),
+        });
+    };
+    if let Some(other) = files.iter().find(|file| file.parent() != first.parent()) {
+        let place = |file: &Path| format!("a {} split in {}", split.name(), file.display());
+        return Err(Error::Ambiguous {
+            folder: folder.into(),
+            found: vec![place(first), place(other)],
+        });
+    }
+    Ok(files)
+}
+
+fn load(labels: LabelSet, format: Format, train: &[PathBuf], test: &[PathBuf]) -> Result<Dataset> {
+    let read_all = |files: &[PathBuf]| -> Result<Split> {
+        let mut samples = Samples::default();
+        for file in files {
+            samples.append(read(file, format, labels)?);
+        }
+        Split::new(samples.images, samples.labels)
+    };
+    let (name, classes) = names(labels, train);
+    let files = [train, test].concat();
+    Dataset::new(
+        name,
+        classes,
+        read_all(train)?,
+        read_all(test)?,
+        format,
+        files,
+    )
+}
+
+fn read(file: &Path, format: Format, labels: LabelSet) -> Result<Samples> {
+    match format {
+        Format::Parquet => parquet::read(file),
+        Format::Python => python::read(file),
+        Format::Binary | Format::Synthetic => binary::read(file, labels),
+    }
+}
+
+/// The data set's name and classes: CIFAR's, or those of the synthetic set where the list
+/// of class names beside the binary batches says that these are it.
+fn names(labels: LabelSet, train: &[PathBuf]) -> (&'static str, Vec<String>) {
+    let (list, drawn) = match labels {
+        LabelSet::Cifar10 => (crate::export::NAMES_10, synthetic::Classes::Ten),
+        LabelSet::Cifar100 => (crate::export::NAMES_100, synthetic::Classes::Hundred),
+    };
+    let beside = train
+        .first()
+        .and_then(|file| Some(file.parent()?.join(list)));
+    if let Some(text) = beside.and_then(|path| fs::read_to_string(path).ok()) {
+        let classes: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        if classes == drawn.classes() {
+            return (drawn.name(), classes);
+        }
+    }
+    let classes = labels.classes().iter().map(|&class| class.to_owned());
+    (labels.name(), classes.collect())
+}
+
+/// All files below `folder` that hold samples, and notes on those that do not quite.
+fn search(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Found>> {
+    let mut files = Vec::new();
+    let mut entries = 0;
+    collect(folder, folder, DEPTH, &mut entries, &mut files)?;
+    files.sort();
+    let mut found = Vec::new();
+    for path in files {
+        let Some((format, probe)) = identify(&path)? else {
+            continue;
+        };
+        match probe {
+            Probe::Ours { labels, split } => found.push(Found {
+                split: split
+                    .or_else(|| split_from_name(folder, &path))
+                    .ok_or_else(|| Error::UnknownSplit { file: path.clone() })?,
+                path,
+                format,
+                labels,
+            }),
+            Probe::Foreign(reason) if is_promised(&path) => {
+                return Err(malformed(
+                    &path,
+                    "content",
+                    format!("CIFAR's {format}"),
+                    reason,
+                ));
+            }
+            Probe::Foreign(reason) => notes.push(format!("{} ({reason})", path.display())),
+        }
+    }
+    Ok(found)
+}
+
+fn collect(
+    root: &Path,
+    folder: &Path,
+    depth: usize,
+    entries: &mut usize,
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
+    let failed = |source| Error::Read {
+        path: folder.into(),
+        source,
+    };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        *entries += 1;
+        if *entries > MAX_ENTRIES {
+            return Err(Error::TooManyEntries {
+                folder: root.into(),
+                limit: MAX_ENTRIES,
+            });
+        }
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        // Follows symbolic links, which the hub's cache is made of.
+        let path = entry.path();
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => files.push(path),
+            Ok(metadata) if metadata.is_dir() && depth > 0 => {
+                collect(root, &path, depth - 1, entries, files)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Which reader a file is for and what that says; `None` for a file that is for none.
+fn identify(path: &Path) -> Result<Option<(Format, Probe)>> {
+    let failed = |source| Error::Read {
+        path: path.into(),
+        source,
+    };
+    let mut head = Vec::with_capacity(4);
+    let file = fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    file.take(4).read_to_end(&mut head).map_err(failed)?;
+    if head == parquet::MAGIC {
+        return Ok(Some((Format::Parquet, parquet::probe(path)?)));
+    }
+    if python::is_pickle(&head) {
+        return Ok(Some((Format::Python, python::probe(path)?)));
+    }
+    if binary::is_possible(length) {
+        return Ok(Some((Format::Binary, binary::probe(path)?)));
+    }
+    if !is_promised(path) {
+        return Ok(None);
+    }
+    let is_parquet = path
+        .extension()
+        .is_some_and(|extension| extension == "parquet");
+    let (place, expected) = if is_parquet {
+        ("first four bytes", "PAR1, as in every parquet file")
+    } else {
+        (
+            "file size",
+            "a whole number of records of 3,073 or 3,074 bytes",
+        )
+    };
+    let found = format!("{} in {length} bytes", head.escape_ascii());
+    Err(malformed(path, place, expected, found))
+}
+
+/// Whether a file has a name that CIFAR's files have, so that it must not be passed over.
+fn is_promised(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".bin").unwrap_or(&name);
+    let is_batch = stem
+        .strip_prefix("data_batch_")
+        .is_some_and(|number| number.parse::<u32>().is_ok());
+    name.ends_with(".parquet") || is_batch || matches!(stem, "test_batch" | "train" | "test")
+}
+
+/// The split that a file's name gives, or else the name of a folder on the way to it.
+fn split_from_name(folder: &Path, path: &Path) -> Option<SplitName> {
+    let inside = path.strip_prefix(folder).unwrap_or(path);
+    inside.iter().rev().find_map(|part| {
+        let part = part.to_string_lossy().to_lowercase();
+        if part.starts_with("data_batch") {
+            return Some(SplitName::Train);
+        }
+        let mut words = part.split(|character: char| !character.is_ascii_alphabetic());
+        words.find_map(|word| match word {
+            "train" | "training" => Some(SplitName::Train),
+            "test" | "testing" | "valid" | "validation" | "val" => Some(SplitName::Test),
+            _ => None,
+        })
+    })
+}

@@ -1,0 +1,306 @@
+//! Where a named data set is looked for, and what happens when it is nowhere.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+use common::{assert_says, fixture, folder_of, nowhere, put};
+use ir_data::{Dataset, Error, LabelSet, Locations, fetch};
+
+const COMMIT: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
+const TRAIN: &str = "plain_text/train-00000-of-00001.parquet";
+const TEST: &str = "plain_text/test-00000-of-00001.parquet";
+
+fn from(variables: &[(&str, &str)]) -> Locations {
+    let variables: HashMap<_, _> = variables.iter().copied().collect();
+    Locations::from_variables(|name| variables.get(name).map(Into::into))
+}
+
+#[test]
+fn the_cache_is_where_the_hubs_tools_have_it() {
+    let cache = |variables: &[(&str, &str)]| from(variables).hub_cache;
+    let path = |path: &str| Some(PathBuf::from(path));
+    let home = ("HOME", "/home/me");
+    assert_eq!(cache(&[]), None);
+    assert_eq!(cache(&[home]), path("/home/me/.cache/huggingface/hub"));
+    let xdg = ("XDG_CACHE_HOME", "/xdg");
+    assert_eq!(cache(&[home, xdg]), path("/xdg/huggingface/hub"));
+    let hf_home = ("HF_HOME", "~/hf");
+    assert_eq!(cache(&[home, xdg, hf_home]), path("/home/me/hf/hub"));
+    let hub_cache = ("HF_HUB_CACHE", "/cache");
+    assert_eq!(cache(&[home, xdg, hf_home, hub_cache]), path("/cache"));
+    // An empty variable counts as not set.
+    assert_eq!(
+        cache(&[home, ("HF_HOME", "")]),
+        path("/home/me/.cache/huggingface/hub")
+    );
+}
+
+#[test]
+fn the_network_is_switched_off_as_the_hubs_tools_do_it() {
+    for value in ["1", "ON", "yes", "True"] {
+        assert!(from(&[("HF_HUB_OFFLINE", value)]).offline, "{value}");
+    }
+    for value in ["0", "off", "no", "", "2"] {
+        assert!(!from(&[("HF_HUB_OFFLINE", value)]).offline, "{value}");
+    }
+    assert_eq!(from(&[]).endpoint, "https://huggingface.co");
+    assert_eq!(
+        from(&[("HF_ENDPOINT", "http://mirror/")]).endpoint,
+        "http://mirror"
+    );
+}
+
+#[test]
+fn ir_data_may_hold_the_data_set_or_be_it() {
+    let below = folder_of(&[
+        ("binary10/data_batch_1.bin", "cifar10/data_batch_1.bin"),
+        ("binary10/test_batch.bin", "cifar10/test_batch.bin"),
+        ("binary100/train.bin", "cifar100/train.bin"),
+        ("binary100/test.bin", "cifar100/test.bin"),
+    ]);
+    for (name, root) in [
+        ("cifar10", below.path().to_path_buf()),
+        ("cifar100", below.path().to_path_buf()),
+        ("cifar10", fixture("parquet10")),
+    ] {
+        let locations = Locations {
+            ir_data: Some(root),
+            ..nowhere()
+        };
+        assert_eq!(Dataset::open(name, &locations).unwrap().name(), name);
+    }
+}
+
+/// Puts fixtures into a cache as the hub's tools do: snapshots link to blobs.
+fn fill_cache(cache: &Path, files: &[&str]) {
+    let root = cache.join("datasets--uoft-cs--cifar10");
+    put(&root, "refs/main", COMMIT.as_bytes());
+    for file in files {
+        let content = fs::read(fixture("parquet10").join(file)).unwrap();
+        let link = root.join("snapshots").join(COMMIT).join(file);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        #[cfg(unix)]
+        {
+            let blob = file.replace('/', "-");
+            put(&root.join("blobs"), &blob, &content);
+            let target = Path::new("../../../blobs").join(blob);
+            std::os::unix::fs::symlink(target, link).unwrap();
+        }
+        #[cfg(not(unix))]
+        fs::write(link, content).unwrap();
+    }
+}
+
+#[test]
+fn what_python_has_fetched_is_found() {
+    let cache = tempfile::tempdir().unwrap();
+    fill_cache(cache.path(), &[TRAIN, TEST]);
+    let locations = Locations {
+        hub_cache: Some(cache.path().into()),
+        ..nowhere()
+    };
+    let dataset = Dataset::open("cifar10", &locations).unwrap();
+    assert_eq!(dataset.train().len(), 3);
+    let folder = fetch(LabelSet::Cifar10, &locations, &mut |_| {}).unwrap();
+    assert!(folder.ends_with("plain_text"), "{}", folder.display());
+}
+
+#[test]
+fn offline_names_every_place_and_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    fill_cache(cache.path(), &[TRAIN]);
+    let locations = Locations {
+        ir_data: Some(folder.path().into()),
+        local: Some(folder.path().join("data")),
+        hub_cache: Some(cache.path().into()),
+        ..nowhere()
+    };
+    let error = Dataset::open("cifar10", &locations).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error:?}");
+    let message = error.to_string();
+    let root = folder.path().display();
+    assert_says(
+        &message,
+        &[
+            &format!("{root}/cifar10 (no such folder)"),
+            &format!("{root} (no such data)"),
+            &format!("{root}/data (no such folder)"),
+            &format!("snapshots/{COMMIT} (without the test split)"),
+            "ir data fetch cifar10",
+            "HF_HUB_OFFLINE",
+        ],
+    );
+    let error = fetch(LabelSet::Cifar100, &locations, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error:?}");
+}
+
+#[test]
+fn a_damaged_file_is_not_replaced_from_the_network() {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "cifar10/data_batch_1.bin", b"half a batch");
+    let locations = Locations {
+        ir_data: Some(folder.path().into()),
+        ..nowhere()
+    };
+    let error = Dataset::open("cifar10", &locations).unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+}
+
+#[test]
+fn a_hub_that_cannot_be_reached_is_one_sentence() {
+    let cache = tempfile::tempdir().unwrap();
+    // A port that was free a moment ago, so nobody listens.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let locations = Locations {
+        hub_cache: Some(cache.path().into()),
+        endpoint: endpoint.clone(),
+        offline: false,
+        ..nowhere()
+    };
+    let error = Dataset::open("cifar10", &locations).unwrap_err();
+    assert!(matches!(error, Error::Fetch { .. }), "{error:?}");
+    assert_says(
+        &error.to_string(),
+        &["cannot fetch cifar10", &endpoint, "--data FOLDER"],
+    );
+}
+
+#[test]
+fn what_is_neither_folder_nor_name() {
+    let error = Dataset::open("cifar-10", &nowhere()).unwrap_err();
+    assert_says(&error.to_string(), &["`cifar-10`", "synthetic100"]);
+}
+
+/// Answers requests for the fixtures as the hub does, until the test ends.
+fn serve(listener: &TcpListener, damage: bool) {
+    for stream in listener.incoming() {
+        let stream = stream.unwrap();
+        let _ = answer(stream, damage);
+    }
+}
+
+fn answer(mut stream: TcpStream, damage: bool) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap()?;
+    let mut start = 0;
+    let mut only_one_byte = false;
+    for line in lines {
+        let line = line?.to_lowercase();
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            only_one_byte = range == "0-0";
+            start = range.split('-').next().unwrap().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let prefix = "GET /datasets/uoft-cs/cifar10/resolve/main/";
+    let file = request
+        .strip_prefix(prefix)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
+    let content = fs::read(fixture("parquet10").join(file)).unwrap();
+    let etag = sha256(&content);
+    let mut body = if only_one_byte {
+        content[..1].to_vec()
+    } else {
+        content[start..].to_vec()
+    };
+    if damage && !only_one_byte {
+        body[100] ^= 1;
+    }
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: {COMMIT}\r\netag: \"{etag}\"\r\n\
+         content-range: bytes {start}-{}/{}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        start + body.len() - 1,
+        content.len(),
+        body.len()
+    )?;
+    stream.write_all(&body)
+}
+
+fn sha256(content: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(content);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn with_hub(damage: bool, cache: &Path) -> Locations {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || serve(&listener, damage));
+    Locations {
+        hub_cache: Some(cache.into()),
+        endpoint,
+        offline: false,
+        ..nowhere()
+    }
+}
+
+#[test]
+fn a_named_data_set_is_fetched_and_then_found() {
+    let cache = tempfile::tempdir().unwrap();
+    let locations = with_hub(false, cache.path());
+    let mut last = None;
+    fetch(LabelSet::Cifar10, &locations, &mut |progress| {
+        last = Some(progress.clone())
+    })
+    .unwrap();
+    let last = last.unwrap();
+    assert_eq!(last.file, TEST);
+    assert_eq!(
+        (last.done, last.total),
+        (
+            last.total,
+            fs::metadata(fixture("parquet10").join(TEST)).unwrap().len()
+        )
+    );
+
+    let offline = Locations {
+        offline: true,
+        ..locations
+    };
+    let dataset = Dataset::open("cifar10", &offline).unwrap();
+    assert_eq!((dataset.train().len(), dataset.test().len()), (3, 2));
+}
+
+#[test]
+fn opening_a_name_fetches_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let dataset = Dataset::open("cifar10", &with_hub(false, cache.path())).unwrap();
+    assert_eq!((dataset.train().len(), dataset.test().len()), (3, 2));
+}
+
+#[test]
+fn a_damaged_transfer_is_refused_and_not_kept() {
+    let cache = tempfile::tempdir().unwrap();
+    let error = fetch(
+        LabelSet::Cifar10,
+        &with_hub(true, cache.path()),
+        &mut |_| {},
+    )
+    .unwrap_err();
+    assert_says(&error.to_string(), &["SHA-256", "fetch again"]);
+    let fetched = fetch(
+        LabelSet::Cifar10,
+        &with_hub(false, cache.path()),
+        &mut |_| {},
+    );
+    assert!(fetched.is_ok(), "{fetched:?}");
+}

@@ -1,0 +1,188 @@
+//! Stochastic gradient descent with momentum and weight decay.
+
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::layout::Kind;
+
+/// What weight decay covers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightDecayCovers {
+    /// Weights of convolutions and of the classifier, not biases, γ and β.
+    #[default]
+    Weights,
+    /// Every trainable tensor.
+    Everything,
+}
+
+/// Stochastic gradient descent as PyTorch defines it:
+///
+/// ```text
+/// v ← momentum · v + gradient + weight_decay · w        (v = 0 before the first step)
+/// w ← w − learning_rate · v
+/// ```
+///
+/// The paper trains with momentum 0.9 (section 4); its weight decay is not stated, 1e-4 is usual.
+///
+/// ```
+/// use ir_models::{Sgd, WeightDecayCovers};
+///
+/// let sgd = Sgd::default();
+/// assert_eq!((sgd.momentum, sgd.weight_decay), (0.9, 1e-4));
+/// assert_eq!(sgd.weight_decay_covers, WeightDecayCovers::Weights);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sgd {
+    /// Factor on the velocity.
+    pub momentum: f64,
+    /// Factor on the weights.
+    pub weight_decay: f64,
+    /// Which weights.
+    pub weight_decay_covers: WeightDecayCovers,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self {
+            momentum: 0.9,
+            weight_decay: 1e-4,
+            weight_decay_covers: WeightDecayCovers::Weights,
+        }
+    }
+}
+
+impl Sgd {
+    /// The weight decay of one kind of tensor.
+    fn decay_of(&self, kind: Kind) -> f64 {
+        let is_weight = matches!(kind, Kind::ConvolutionWeight | Kind::LinearWeight);
+        match self.weight_decay_covers {
+            WeightDecayCovers::Weights if !is_weight => 0.0,
+            _ => self.weight_decay,
+        }
+    }
+
+    /// Updates `weight` and `velocity` in place.
+    pub(crate) fn update(
+        &self,
+        kind: Kind,
+        weight: &Tensor,
+        velocity: &Tensor,
+        gradient: &Tensor,
+        learning_rate: f64,
+    ) -> Result<()> {
+        let accumulate = Accumulate {
+            momentum: self.momentum as f32,
+            weight_decay: self.decay_of(kind) as f32,
+        };
+        velocity.inplace_op3(weight, gradient, &accumulate)?;
+        weight.inplace_op2(
+            velocity,
+            &Descend {
+                learning_rate: learning_rate as f32,
+            },
+        )?;
+        Ok(())
+    }
+}
+
+/// Elements that one task updates: large enough that handing it out costs nothing beside it.
+const CHUNK: usize = 1 << 14;
+
+/// v ← momentum · v + gradient + weight_decay · w
+struct Accumulate {
+    momentum: f32,
+    weight_decay: f32,
+}
+
+impl InplaceOp3 for Accumulate {
+    fn name(&self) -> &'static str {
+        "sgd-accumulate"
+    }
+
+    fn cpu_fwd(
+        &self,
+        velocity: &mut CpuStorage,
+        velocity_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let velocity = contiguous_mut(velocity, velocity_layout, self.name())?;
+        let weight = contiguous(weight, weight_layout, self.name())?;
+        let gradient = contiguous(gradient, gradient_layout, self.name())?;
+        let chunks = velocity.par_chunks_mut(CHUNK).zip(weight.par_chunks(CHUNK));
+        chunks
+            .zip(gradient.par_chunks(CHUNK))
+            .for_each(|((velocity, weight), gradient)| {
+                for ((v, w), g) in velocity.iter_mut().zip(weight).zip(gradient) {
+                    *v = self.momentum * *v + (g + self.weight_decay * w);
+                }
+            });
+        Ok(())
+    }
+}
+
+/// w ← w − learning_rate · v
+struct Descend {
+    learning_rate: f32,
+}
+
+impl InplaceOp2 for Descend {
+    fn name(&self) -> &'static str {
+        "sgd-descend"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weight: &mut CpuStorage,
+        weight_layout: &Layout,
+        velocity: &CpuStorage,
+        velocity_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let weight = contiguous_mut(weight, weight_layout, self.name())?;
+        let velocity = contiguous(velocity, velocity_layout, self.name())?;
+        weight
+            .par_chunks_mut(CHUNK)
+            .zip(velocity.par_chunks(CHUNK))
+            .for_each(|(weight, velocity)| {
+                for (w, v) in weight.iter_mut().zip(velocity) {
+                    *w -= self.learning_rate * v;
+                }
+            });
+        Ok(())
+    }
+}
+
+fn contiguous<'a>(
+    storage: &'a CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> candle_core::Result<&'a [f32]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or(candle_core::Error::RequiresContiguous { op })?;
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+fn contiguous_mut<'a>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+    op: &'static str,
+) -> candle_core::Result<&'a mut [f32]> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or(candle_core::Error::RequiresContiguous { op })?;
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[start..end]),
+        other => Err(candle_core::Error::UnexpectedDType {
+            msg: op,
+            expected: candle_core::DType::F32,
+            got: candle_core::backend::BackendStorage::dtype(other),
+        }),
+    }
+}

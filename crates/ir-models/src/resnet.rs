@@ -1,0 +1,194 @@
+//! The paper's networks, built from an [`Architecture`].
+
+use candle_core::Tensor;
+use ir_tensor_ops::{Norm, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d, linear};
+
+use crate::architecture::Architecture;
+use crate::error::Result;
+use crate::initialize;
+use crate::layout::{BatchNorm, Convolution, Layout, TensorSpec};
+use crate::network::{Block, ResidualNetwork};
+
+/// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β.
+pub const EPSILON: f64 = 1e-5;
+
+/// A pre-activation residual network of the paper (section 4), f32 on the CPU.
+///
+/// As a [`ResidualNetwork`] it evaluates: batch norm reads its running statistics, and Candle's
+/// autograd reaches the representations but not the weights, which are constants there. Training
+/// goes by explicit rules, see [`crate::Trainer`], and changes the weights in place: a clone
+/// of a `ResNet` shares them, [`ResNet::deep_clone`] does not.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+/// use ir_models::{Architecture, ResNet, ResidualNetwork};
+///
+/// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+/// let images = Tensor::zeros((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+/// assert_eq!(network.logits(&images)?.dims(), [2, 10]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ResNet {
+    architecture: Architecture,
+    pub(crate) layout: Layout,
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+impl ResNet {
+    /// An untrained network: He-normal weights N(0, 2 / fan_in), biases and β 0, γ 1 (or what
+    /// the architecture's sharing says), running mean 0 and variance 1. Every weight is a
+    /// function of the seed and its place in the network.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArchitecture`].
+    pub fn initialize(architecture: &Architecture, seed: u64) -> Result<Self> {
+        Self::from_tensors(architecture, |spec| initialize::tensor(spec, seed))
+    }
+
+    /// A network from tensors that the caller finds by name, as those of a checkpoint.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArchitecture`], whatever `find` reports, and
+    /// [`candle_core::Error::UnexpectedShape`] where it returns another shape than asked for.
+    pub fn from_tensors(
+        architecture: &Architecture,
+        mut find: impl FnMut(&TensorSpec) -> Result<Tensor>,
+    ) -> Result<Self> {
+        architecture.check()?;
+        let layout = Layout::new(architecture);
+        let checked = |spec: &TensorSpec| -> Result<Tensor> {
+            let tensor = find(spec)?;
+            if tensor.dims() != spec.shape {
+                return Err(candle_core::Error::UnexpectedShape {
+                    msg: format!("tensor {}", spec.name),
+                    expected: spec.shape.clone().into(),
+                    got: tensor.shape().clone(),
+                }
+                .into());
+            }
+            Ok(tensor.contiguous()?)
+        };
+        let tensors = layout.specs.iter().map(checked).collect::<Result<_>>()?;
+        Ok(Self {
+            architecture: architecture.clone(),
+            layout,
+            tensors,
+        })
+    }
+
+    /// The description that it was built from.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Every tensor with what it is, in checkpoint order; shared ones once.
+    pub fn tensors(&self) -> impl Iterator<Item = (&TensorSpec, &Tensor)> {
+        self.layout.specs.iter().zip(&self.tensors)
+    }
+
+    /// A tensor by its checkpoint name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors()
+            .find(|(spec, _)| spec.name == name)
+            .map(|(_, tensor)| tensor)
+    }
+
+    /// A copy with weights of its own, which training this one leaves alone.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    pub fn deep_clone(&self) -> Result<Self> {
+        let tensors = self
+            .tensors
+            .iter()
+            .map(Tensor::copy)
+            .collect::<candle_core::Result<_>>()?;
+        Ok(Self {
+            architecture: self.architecture.clone(),
+            layout: self.layout.clone(),
+            tensors,
+        })
+    }
+
+    /// The batch norm as evaluation reads it.
+    fn running_norm(&self, norm: &BatchNorm) -> ir_tensor_ops::Result<Norm> {
+        Norm::running(
+            &self.tensors[norm.running_mean],
+            &self.tensors[norm.running_variance],
+            &self.tensors[norm.gamma],
+            &self.tensors[norm.beta],
+            EPSILON,
+        )
+    }
+
+    fn norm_relu_conv2d(
+        &self,
+        x: &Tensor,
+        norm: &BatchNorm,
+        conv: &Convolution,
+    ) -> ir_tensor_ops::Result<Tensor> {
+        let (weight, bias) = (&self.tensors[conv.weight], &self.tensors[conv.bias]);
+        frozen_norm_relu_conv2d(
+            x,
+            &self.running_norm(norm)?,
+            weight,
+            bias,
+            conv.stride,
+            conv.padding,
+        )
+    }
+
+    fn conv2d(&self, x: &Tensor, conv: &Convolution) -> ir_tensor_ops::Result<Tensor> {
+        let (weight, bias) = (&self.tensors[conv.weight], &self.tensors[conv.bias]);
+        ir_tensor_ops::conv2d(x, weight, Some(bias), conv.stride, conv.padding)
+    }
+}
+
+impl ResidualNetwork for ResNet {
+    fn blocks(&self) -> Vec<Block> {
+        let blocks = self.layout.blocks.iter();
+        blocks
+            .map(|block| Block {
+                stage: block.stage,
+                transition: block.shortcut.is_some(),
+            })
+            .collect()
+    }
+
+    fn stem(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(self.conv2d(images, &self.layout.stem)?)
+    }
+
+    fn shortcut(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
+        match &self.layout.blocks[block].shortcut {
+            Some(conv) => Ok(self.conv2d(h, conv)?),
+            None => Ok(h.clone()),
+        }
+    }
+
+    fn branch(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
+        let block = &self.layout.blocks[block];
+        let inner = self.norm_relu_conv2d(h, &block.norm1, &block.conv1)?;
+        Ok(self.norm_relu_conv2d(&inner, &block.norm2, &block.conv2)?)
+    }
+
+    fn after(&self, block: usize, sum: &Tensor) -> candle_core::Result<Tensor> {
+        if self.layout.blocks[block].pooled {
+            Ok(avg_pool2d(sum, 2)?)
+        } else {
+            Ok(sum.clone())
+        }
+    }
+
+    fn head(&self, h: &Tensor) -> candle_core::Result<Tensor> {
+        let active = frozen_norm_relu(h, &self.running_norm(&self.layout.head_norm)?)?;
+        let features = avg_pool2d(&active, self.architecture.head_pooling)?.flatten_from(1)?;
+        let weight = &self.tensors[self.layout.classifier_weight];
+        Ok(linear(
+            &features,
+            weight,
+            &self.tensors[self.layout.classifier_bias],
+        )?)
+    }
+}

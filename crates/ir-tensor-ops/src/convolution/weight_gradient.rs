@@ -1,0 +1,233 @@
+//! The weight gradient: ∂w\[o,i,ky,kx\] = Σ over images and pixels of ∂y\[o,y,x\] · x\[i,y+ky,x+kx\].
+//!
+//! The lanes are output channels, so ∂y is packed as a vector per pixel. For 16 output
+//! channels, a kernel row and 8 input channels, 8 × 3 vectors of sums stay in registers while
+//! the kernel runs over all pixels of an image; each input pixel is broadcast once and meets
+//! the three ∂y vectors that lie under its taps. Narrow instruction sets take 2 input channels
+//! at a time.
+//!
+//! Images are dealt to slots whose number depends on the shape alone. A slot adds its images
+//! in order and the slots are added in order, so the bits do not depend on the threads; the
+//! chains of f32 additions are then as long as the pixels of an image, plus the images of a
+//! slot, plus the slots.
+
+use rayon::prelude::*;
+
+use super::Source;
+use super::pack::{Blocked, Padded, TILE};
+use super::product::Product;
+use super::shape::Convolution;
+use crate::arch::{self, Kernel, LANES, Lanes, Vector};
+use crate::parallel;
+use crate::scratch::Scratch;
+
+/// Input channels come in groups of this many, whatever the instruction set.
+const GROUP: usize = 8;
+
+/// The gradient of the weight `[O, I, K, K]`.
+pub(crate) fn weight_gradient(shape: &Convolution, x: Source<'_>, gradient: &[f32]) -> Vec<f32> {
+    let layout = Layout::new(shape);
+    let per_slot = shape.batch.div_ceil(layout.slots());
+    let slots: Vec<Vec<Lanes>> = (0..shape.batch.div_ceil(per_slot))
+        .into_par_iter()
+        .map(|slot| {
+            let mut sums = vec![Lanes::ZERO; layout.size()];
+            for index in slot * per_slot..shape.batch.min((slot + 1) * per_slot) {
+                arch::run(AddImage {
+                    layout: &layout,
+                    x: x.image(index, layout.x.image_size()),
+                    gradient: &gradient[index * layout.gradient_size()..],
+                    sums: &mut sums,
+                });
+            }
+            sums
+        })
+        .collect();
+    let taps = shape.kernel * shape.kernel;
+    let row = shape.inputs * taps;
+    parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
+        for (index, (i, tap)) in layout.entries().enumerate() {
+            if i >= shape.inputs {
+                continue;
+            }
+            let mut sum = [0f32; LANES];
+            for slot in &slots {
+                let lanes = &slot[block * layout.block() + index].0;
+                for (sum, &value) in sum.iter_mut().zip(lanes) {
+                    *sum += value;
+                }
+            }
+            for (to, &sum) in to.chunks_exact_mut(row).zip(&sum) {
+                to[i * taps + tap] = sum;
+            }
+        }
+    })
+}
+
+/// The sizes, and where the sums lie: [block of 16 outputs][group of 8 inputs][ky][input][kx].
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    x: Padded,
+    gradient: Blocked,
+    groups: usize,
+    kernel: usize,
+    stride: usize,
+}
+
+impl Layout {
+    fn new(shape: &Convolution) -> Self {
+        Self {
+            x: Product::forward(shape).input,
+            gradient: Blocked {
+                channels: shape.outputs,
+                height: shape.out_height,
+                width: shape.out_width,
+            },
+            groups: shape.inputs.div_ceil(GROUP),
+            kernel: shape.kernel,
+            stride: shape.stride,
+        }
+    }
+
+    /// The vectors of one block of outputs.
+    fn block(&self) -> usize {
+        self.groups * GROUP * self.kernel * self.kernel
+    }
+
+    /// The vectors of all sums.
+    fn size(&self) -> usize {
+        self.gradient.channels.div_ceil(LANES) * self.block()
+    }
+
+    /// The numbers of one image of ∂y.
+    fn gradient_size(&self) -> usize {
+        self.gradient.channels * self.gradient.height * self.gradient.width
+    }
+
+    /// Sixteen slots where they take up to 32 MiB together, fewer for large weights, at least 4.
+    fn slots(&self) -> usize {
+        const BUDGET: usize = 32 << 20;
+        (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16)
+    }
+
+    /// The (input, tap) of every vector of a block, in order.
+    fn entries(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (kernel, groups) = (self.kernel, self.groups);
+        let in_group = move |group| {
+            (0..kernel * GROUP * kernel).map(move |index| {
+                let (ky, i, kx) = (
+                    index / kernel / GROUP,
+                    index / kernel % GROUP,
+                    index % kernel,
+                );
+                (group * GROUP + i, ky * kernel + kx)
+            })
+        };
+        (0..groups).flat_map(in_group)
+    }
+}
+
+impl<'a> Source<'a> {
+    fn image(self, index: usize, size: usize) -> Source<'a> {
+        Source {
+            values: &self.values[index * size..][..size],
+            norm: self.norm,
+        }
+    }
+}
+
+/// Adds the products of one image to the sums.
+struct AddImage<'a> {
+    layout: &'a Layout,
+    x: Source<'a>,
+    gradient: &'a [f32],
+    sums: &'a mut [Lanes],
+}
+
+impl Kernel for AddImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let layout = self.layout;
+        let mut scratch = Scratch::take();
+        let planes = layout.groups * GROUP * layout.x.plane();
+        let (x, gradient) = scratch.room(planes, layout.gradient.size());
+        layout.x.pack(self.x.values, self.x.norm, x);
+        let image = &self.gradient[..layout.gradient_size()];
+        layout.gradient.pack(vector, image, gradient);
+        match (layout.kernel, layout.stride) {
+            (1, 1) => add::<V, 1, 1>(vector, layout, x, gradient, self.sums),
+            (1, _) => add::<V, 1, 2>(vector, layout, x, gradient, self.sums),
+            (_, 1) => add::<V, 3, 1>(vector, layout, x, gradient, self.sums),
+            (_, _) => add::<V, 3, 2>(vector, layout, x, gradient, self.sums),
+        }
+        scratch.give_back();
+    }
+}
+
+#[inline(always)]
+fn add<V: Vector, const K: usize, const S: usize>(
+    vector: V,
+    layout: &Layout,
+    x: &[f32],
+    gradient: &[Lanes],
+    sums: &mut [Lanes],
+) {
+    let blocks = gradient.chunks_exact(layout.gradient.block());
+    for (gradient, sums) in blocks.zip(sums.chunks_exact_mut(layout.block())) {
+        let groups = x.chunks_exact(GROUP * layout.x.plane());
+        for (x, sums) in groups.zip(sums.chunks_exact_mut(K * GROUP * K)) {
+            for (ky, sums) in sums.chunks_exact_mut(GROUP * K).enumerate() {
+                if V::WIDE {
+                    add_channels::<V, K, S, GROUP>(vector, layout, x, ky, gradient, sums);
+                } else {
+                    const PART: usize = 2;
+                    let parts = x.chunks_exact(PART * layout.x.plane());
+                    for (x, sums) in parts.zip(sums.chunks_exact_mut(PART * K)) {
+                        add_channels::<V, K, S, PART>(vector, layout, x, ky, gradient, sums);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One kernel row of `CHANNELS` input channels.
+#[inline(always)]
+fn add_channels<V: Vector, const K: usize, const S: usize, const CHANNELS: usize>(
+    vector: V,
+    layout: &Layout,
+    x: &[f32],
+    ky: usize,
+    gradient: &[Lanes],
+    to: &mut [Lanes],
+) {
+    let span = (TILE - 1) * S + K;
+    let mut sums = [[vector.splat(0.); K]; CHANNELS];
+    for (y, gradient) in gradient.chunks_exact(layout.gradient.row()).enumerate() {
+        let row = (y * S + ky) * layout.x.row;
+        for (tile, gradient) in gradient.as_chunks::<TILE>().0.iter().enumerate() {
+            let start = row + tile * TILE * S;
+            let lines: [&[f32]; CHANNELS] =
+                std::array::from_fn(|channel| &x[channel * layout.x.plane() + start..][..span]);
+            for position in 0..span {
+                for (line, sums) in lines.iter().zip(&mut sums) {
+                    let pixel = vector.splat(line[position]);
+                    for (kx, sum) in sums.iter_mut().enumerate() {
+                        let Some(offset) = position.checked_sub(kx) else {
+                            continue;
+                        };
+                        if offset % S == 0 && offset / S < TILE {
+                            let gradient = vector.load(&gradient[offset / S]);
+                            *sum = vector.multiply_add(pixel, gradient, *sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for (to, &sum) in to.iter_mut().zip(sums.iter().flatten()) {
+        vector.store(vector.add(vector.load(to), sum), to);
+    }
+}

@@ -1,0 +1,156 @@
+//! Loops over one channel plane: the H·W numbers of one channel of one image.
+//!
+//! A plane is at most a few kilobytes, so a second pass over it costs little. Sums run in 16
+//! interleaved f32 lanes, element i into lane i mod 16, which are then added in f64: the order
+//! is fixed, and a chain of additions is 16 times shorter than the plane. No fused
+//! multiply-add is used, so the results are the same bits on every instruction set.
+
+use std::array;
+
+const LANES: usize = 16;
+
+/// Adds `term(i)` for i in 0..length.
+#[inline(always)]
+fn sum(length: usize, term: impl Fn(usize) -> f32) -> f64 {
+    let mut lanes = [0f32; LANES];
+    let whole = length - length % LANES;
+    for start in (0..whole).step_by(LANES) {
+        let terms: [f32; LANES] = array::from_fn(|lane| term(start + lane));
+        for (lane, value) in lanes.iter_mut().zip(terms) {
+            *lane += value;
+        }
+    }
+    for (lane, index) in lanes.iter_mut().zip(whole..length) {
+        *lane += term(index);
+    }
+    lanes.iter().map(|&lane| f64::from(lane)).sum()
+}
+
+/// Σ xᵢ.
+#[inline(always)]
+pub(crate) fn total(x: &[f32]) -> f64 {
+    sum(x.len(), |i| x[i])
+}
+
+/// Mean and Σ (xᵢ − mean)² of a plane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moments {
+    pub(crate) mean: f64,
+    pub(crate) squares: f64,
+}
+
+/// The moments of a plane, in two passes.
+///
+/// The second pass subtracts the rounded mean m; the identity
+/// Σ (x − mean)² = Σ (x − m)² − (Σ (x − m))² / n removes what the rounding of m put in, and
+/// Σ (x − m) / n corrects the mean.
+#[inline(always)]
+pub(crate) fn moments(x: &[f32]) -> Moments {
+    let count = x.len() as f64;
+    let near_mean = (total(x) / count) as f32;
+    let deviation = sum(x.len(), |i| x[i] - near_mean);
+    let squares = sum(x.len(), |i| (x[i] - near_mean) * (x[i] - near_mean));
+    Moments {
+        mean: f64::from(near_mean) + deviation / count,
+        squares: (squares - deviation * deviation / count).max(0.),
+    }
+}
+
+/// (x − mean) · scale + shift, the batch norm of one channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Affine {
+    pub(crate) mean: f32,
+    pub(crate) scale: f32,
+    pub(crate) shift: f32,
+}
+
+impl Affine {
+    /// The value for one number.
+    #[inline(always)]
+    pub(crate) fn at(self, x: f32) -> f32 {
+        (x - self.mean) * self.scale + self.shift
+    }
+}
+
+/// y ← affine(x), with negative values set to 0 if `relu`.
+#[inline(always)]
+pub(crate) fn apply(affine: Affine, relu: bool, x: &[f32], y: &mut [f32]) {
+    if relu {
+        for (y, &x) in y.iter_mut().zip(x) {
+            let value = affine.at(x);
+            *y = if value > 0. { value } else { 0. };
+        }
+    } else {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = affine.at(x);
+        }
+    }
+}
+
+/// Σ g and Σ g·(x − mean) of one channel.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct GradientSums {
+    pub(crate) plain: f64,
+    pub(crate) centered: f64,
+}
+
+/// Sets gradient elements to 0 where relu(affine(x)) is 0 (if `relu`), and sums what is left.
+#[inline(always)]
+pub(crate) fn mask_and_sum(
+    affine: Affine,
+    relu: bool,
+    x: &[f32],
+    gradient: &mut [f32],
+) -> GradientSums {
+    if relu {
+        for (g, &x) in gradient.iter_mut().zip(x) {
+            *g = if affine.at(x) > 0. { *g } else { 0. };
+        }
+    }
+    let gradient = &gradient[..x.len()];
+    GradientSums {
+        plain: total(gradient),
+        centered: sum(x.len(), |i| gradient[i] * (x[i] - affine.mean)),
+    }
+}
+
+/// How the gradient of one channel of batch norm's output becomes that of its input:
+/// scale·g + slope·(x − mean) + offset.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InputGradient {
+    pub(crate) mean: f32,
+    pub(crate) scale: f32,
+    pub(crate) slope: f32,
+    pub(crate) offset: f32,
+}
+
+/// Turns the gradient of batch norm's output into that of its input, in place.
+#[inline(always)]
+pub(crate) fn input_gradient(rule: InputGradient, x: &[f32], gradient: &mut [f32]) {
+    for (g, &x) in gradient.iter_mut().zip(x) {
+        *g = *g * rule.scale + (rule.slope * (x - rule.mean) + rule.offset);
+    }
+}
+
+/// y ← y + x.
+#[inline(always)]
+pub(crate) fn add(x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+/// y ← y + factor · x.
+#[inline(always)]
+pub(crate) fn add_scaled(factor: f32, x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += factor * x;
+    }
+}
+
+/// Σ xᵢ yᵢ.
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let y = &y[..x.len()];
+    sum(x.len(), |i| x[i] * y[i]) as f32
+}

@@ -1,0 +1,246 @@
+//! The plans as data: which networks each profile trains, how long, on what.
+
+use std::collections::BTreeSet;
+
+use super::data::Dataset;
+
+/// The profiles by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Name {
+    /// One short epoch on a few images: shows that every command runs, and no figure means anything.
+    Smoke,
+    /// Two small networks, within 15 minutes on four CPU cores.
+    Quick,
+    /// The paper's four networks, a twentieth of its epochs: a night on four CPU cores.
+    Standard,
+    /// The paper's epochs, seeds and data sets.
+    Paper,
+}
+
+/// What a profile does.
+pub(crate) struct Profile {
+    /// The trainings, the cheapest first so that a first result is there early.
+    pub(super) trainings: &'static [Training],
+    /// How many images of each split are analysed; all of them if `None`.
+    pub(super) analyzed_images: Option<usize>,
+    /// Whether the profile still says something on synthetic images, when there are no others.
+    pub(super) synthetic_will_do: bool,
+}
+
+/// One network, trained once for each seed.
+pub(super) struct Training {
+    pub(super) model: Model,
+    pub(super) dataset: Dataset,
+    pub(super) seeds: &'static [u64],
+    pub(super) epochs: u32,
+    pub(super) batch_size: u32,
+    /// How many images of the training split are used; all of them if `None`.
+    pub(super) train_images: Option<usize>,
+    /// On how many images of the test split it is evaluated; on all of them if `None`.
+    pub(super) test_images: Option<usize>,
+    pub(super) schedule: Schedule,
+    /// Accuracy after every exit is recorded every so many epochs (Fig. 5).
+    pub(super) exits_every: u32,
+}
+
+/// What `ir train` is asked to train.
+pub(super) enum Model {
+    /// A network that `ir models` lists.
+    Named(&'static str),
+    /// A network described by a file: its name in the run's folder, and the file.
+    File(&'static str, &'static str),
+}
+
+/// The learning rate over the epochs.
+#[derive(Clone, Copy)]
+pub(super) enum Schedule {
+    /// The paper's steps at the paper's epochs.
+    Paper,
+    /// The paper's steps at the same fractions of the training.
+    Scaled,
+    /// Its own: pieces of `first epoch:learning rate`.
+    Pieces(&'static str),
+}
+
+impl Schedule {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Scaled => "scaled",
+            Self::Pieces(pieces) => pieces,
+        }
+    }
+}
+
+impl Profile {
+    /// The data sets that the trainings need.
+    pub(super) fn datasets(&self) -> BTreeSet<Dataset> {
+        self.trainings
+            .iter()
+            .map(|training| training.dataset)
+            .collect()
+    }
+}
+
+/// What belongs to a name.
+pub(super) fn of(name: Name) -> &'static Profile {
+    match name {
+        Name::Smoke => &SMOKE,
+        Name::Quick => &QUICK,
+        Name::Standard => &STANDARD,
+        Name::Paper => &PAPER,
+    }
+}
+
+/// The single-representation net at 4 blocks of 32 channels instead of 10 of 100.
+const SMALL_SINGLE_REPRESENTATION: Model = Model::File(
+    "single-representation-small",
+    "xtask/plans/single-representation-small.json",
+);
+
+/// What all profiles share where they say nothing else; 128 is the usual batch size, the paper
+/// gives none.
+const DEFAULT: Training = Training {
+    model: Model::Named("resnet-32"),
+    dataset: Dataset::Cifar10,
+    seeds: &[0],
+    epochs: 1,
+    batch_size: 128,
+    train_images: None,
+    test_images: None,
+    schedule: Schedule::Scaled,
+    exits_every: 1,
+};
+
+static SMOKE: Profile = Profile {
+    trainings: &[
+        SMOKE_TRAINING,
+        Training {
+            model: SMALL_SINGLE_REPRESENTATION,
+            ..SMOKE_TRAINING
+        },
+    ],
+    analyzed_images: Some(64),
+    synthetic_will_do: true,
+};
+
+const SMOKE_TRAINING: Training = Training {
+    train_images: Some(256),
+    test_images: Some(256),
+    ..DEFAULT
+};
+
+/// Of so few epochs the paper's proportions would leave two at the first learning rate and two
+/// at one that changes nothing any more; so these networks have schedules of their own.
+static QUICK: Profile = Profile {
+    trainings: &[
+        Training {
+            epochs: 6,
+            schedule: Schedule::Pieces("0:0.1,4:0.01"),
+            ..DEFAULT
+        },
+        Training {
+            model: SMALL_SINGLE_REPRESENTATION,
+            epochs: 3,
+            schedule: Schedule::Pieces("0:0.1,2:0.01"),
+            ..DEFAULT
+        },
+    ],
+    analyzed_images: Some(1_000),
+    synthetic_will_do: true,
+};
+
+static STANDARD: Profile = Profile {
+    trainings: &[
+        Training {
+            model: Model::Named("resnet-110"),
+            epochs: 15,
+            ..DEFAULT
+        },
+        Training {
+            model: Model::Named("single-representation"),
+            epochs: 10,
+            ..DEFAULT
+        },
+        Training {
+            model: Model::Named("avg-pooling"),
+            epochs: 5,
+            ..DEFAULT
+        },
+        Training {
+            model: Model::Named("wide"),
+            epochs: 5,
+            ..DEFAULT
+        },
+    ],
+    analyzed_images: Some(2_000),
+    synthetic_will_do: false,
+};
+
+/// Table 1 averages four runs.
+const FOUR_SEEDS: &[u64] = &[0, 1, 2, 3];
+
+/// A net of the Table 1 family as the paper trains it.
+const fn table_1(name: &'static str, dataset: Dataset) -> Training {
+    Training {
+        seeds: FOUR_SEEDS,
+        ..as_in_paper(name, dataset, 300)
+    }
+}
+
+/// One run of a net over the paper's epochs.
+const fn as_in_paper(name: &'static str, dataset: Dataset, epochs: u32) -> Training {
+    Training {
+        model: Model::Named(name),
+        dataset,
+        epochs,
+        schedule: Schedule::Paper,
+        exits_every: 10,
+        ..DEFAULT
+    }
+}
+
+static PAPER: Profile = Profile {
+    trainings: &[
+        table_1("resnet-32", Dataset::Cifar10),
+        table_1("resnet-32", Dataset::Cifar100),
+        table_1("resnet-38", Dataset::Cifar10),
+        table_1("resnet-38", Dataset::Cifar100),
+        table_1("resnet-56", Dataset::Cifar10),
+        table_1("resnet-56", Dataset::Cifar100),
+        table_1("resnet-110", Dataset::Cifar10),
+        table_1("resnet-110", Dataset::Cifar100),
+        as_in_paper("single-representation", Dataset::Cifar10, 200),
+        as_in_paper("single-representation", Dataset::Cifar100, 200),
+        as_in_paper("avg-pooling", Dataset::Cifar10, 100),
+        as_in_paper("avg-pooling", Dataset::Cifar100, 100),
+        as_in_paper("wide", Dataset::Cifar10, 100),
+        as_in_paper("wide", Dataset::Cifar100, 100),
+    ],
+    analyzed_images: None,
+    synthetic_will_do: false,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_architecture_file_is_there() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for name in [Name::Smoke, Name::Quick, Name::Standard, Name::Paper] {
+            for training in of(name).trainings {
+                if let Model::File(_, path) = training.model {
+                    assert!(root.join(path).is_file(), "{path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_paper_profile_trains_four_seeds_of_table_1() {
+        let runs: usize = PAPER.trainings.iter().map(|t| t.seeds.len()).sum();
+        assert_eq!(runs, 4 * 4 * 2 + 3 * 2);
+        assert_eq!(PAPER.datasets().len(), 2);
+    }
+}

@@ -1,0 +1,284 @@
+//! The plan against a stand-in for `ir`: a script that records its calls and writes the files
+//! that the real one would.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use tempfile::TempDir;
+
+use super::super::data::{Ask, Dataset, Source};
+use super::super::plan::{Plan, Step};
+use super::*;
+
+/// A file of the repository, since one just written cannot be run safely by a process of many
+/// threads: another thread's child may still hold it open.
+const FAKE_IR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/reproduce/run/fake-ir");
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// A folder with the fake command, and a plan of one training, its analysis and the report.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The script finds its own folder by the name under which it was called.
+        symlink(FAKE_IR, folder.path().join("ir")).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What the fake does when it trains: `fail`, `forget`, `die`, `interrupt`.
+    fn behave(&self, behavior: &str) {
+        fs::write(self.path("behavior"), behavior).unwrap();
+    }
+
+    /// The calls since the last time, each as its command and whether it resumed.
+    fn calls(&self) -> Vec<String> {
+        let path = self.path("calls");
+        let calls = fs::read_to_string(&path).unwrap_or_default();
+        let _ = fs::remove_file(path);
+        let brief = |call: &str| {
+            let command = call.split(' ').next().unwrap_or_default().to_owned();
+            match call.ends_with("--resume") {
+                true => command + " --resume",
+                false => command,
+            }
+        };
+        calls.lines().map(brief).collect()
+    }
+
+    fn checkpoint(&self) -> PathBuf {
+        self.path("out/run/checkpoint.safetensors")
+    }
+
+    fn plan(&self, epochs: u32) -> Plan {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let results = self.path("out/run/results.json");
+        let report = self.path("out/report");
+        let train = [
+            "train",
+            "net",
+            "--epochs",
+            &epochs.to_string(),
+            "--out",
+            &text(&self.path("out/run")),
+        ];
+        let analyze = [
+            "analyze",
+            &text(&self.checkpoint()),
+            "--out",
+            &text(&results),
+        ];
+        let draw = [
+            "report",
+            &text(&self.path("out/run")),
+            "--out",
+            &text(&report),
+        ];
+        let step = |name: &str, arguments: &[&str], inputs, output| Step {
+            name: name.to_owned(),
+            arguments: arguments.iter().map(|&a| a.to_owned()).collect(),
+            inputs,
+            outputs: vec![output],
+            checkpoint: None,
+        };
+        Plan {
+            steps: vec![
+                Step {
+                    checkpoint: Some(self.checkpoint()),
+                    ..step("train net, seed 0", &train, vec![], self.checkpoint())
+                },
+                step(
+                    "analyze net, seed 0",
+                    &analyze,
+                    vec![self.checkpoint()],
+                    results.clone(),
+                ),
+                step(
+                    "draw the report",
+                    &draw,
+                    vec![results],
+                    report.join("report.html"),
+                ),
+            ],
+            report: report.join("report.html"),
+        }
+    }
+
+    fn run_with(&self, plan: &Plan, force: bool) -> Result<Outcome> {
+        let runner = Runner {
+            ir: &self.path("ir"),
+            out: &self.path("out"),
+            force,
+            interrupted: &NEVER,
+        };
+        runner.run(plan)
+    }
+
+    fn run(&self) -> Result<Outcome> {
+        self.run_with(&self.plan(3), false)
+    }
+}
+
+#[test]
+fn a_plan_runs_in_order_and_then_has_nothing_to_do() {
+    let bench = Bench::new();
+    assert_eq!(bench.run().unwrap(), Outcome::Done);
+    assert_eq!(bench.calls(), ["train", "analyze", "report"]);
+    let log = fs::read_to_string(bench.path("out/logs/train-net-seed-0.log")).unwrap();
+    assert_eq!(log, "output of train\n");
+    assert_eq!(bench.run().unwrap(), Outcome::Done);
+    assert!(bench.calls().is_empty());
+}
+
+#[test]
+fn force_does_everything_again_from_the_beginning() {
+    let bench = Bench::new();
+    bench.run().unwrap();
+    bench.calls();
+    bench.run_with(&bench.plan(3), true).unwrap();
+    assert_eq!(bench.calls(), ["train", "analyze", "report"]);
+}
+
+#[test]
+fn a_killed_training_goes_on_from_its_checkpoint() {
+    let bench = Bench::new();
+    bench.behave("die");
+    let error = format!("{:#}", bench.run().unwrap_err());
+    assert!(
+        error.starts_with("[1/3] train net, seed 0 failed: signal: 9"),
+        "{error}"
+    );
+    assert_eq!(bench.calls(), ["train"]);
+    bench.behave("");
+    assert_eq!(bench.run().unwrap(), Outcome::Done);
+    assert_eq!(bench.calls(), ["train --resume", "analyze", "report"]);
+}
+
+#[test]
+fn an_interrupted_training_is_no_failure_and_goes_on() {
+    let bench = Bench::new();
+    bench.behave("interrupt");
+    assert_eq!(bench.run().unwrap(), Outcome::Interrupted);
+    assert_eq!(bench.calls(), ["train"]);
+    bench.behave("");
+    bench.run().unwrap();
+    assert_eq!(bench.calls(), ["train --resume", "analyze", "report"]);
+}
+
+#[test]
+fn a_signal_to_the_plan_stops_it_between_steps() {
+    static ALREADY: AtomicBool = AtomicBool::new(true);
+    let bench = Bench::new();
+    let runner = Runner {
+        ir: &bench.path("ir"),
+        out: &bench.path("out"),
+        force: false,
+        interrupted: &ALREADY,
+    };
+    assert_eq!(runner.run(&bench.plan(3)).unwrap(), Outcome::Interrupted);
+    assert_eq!(bench.calls(), ["train"]);
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_not_resumed() {
+    let bench = Bench::new();
+    bench.behave("die");
+    bench.run().unwrap_err();
+    bench.calls();
+    bench.behave("fail");
+    bench.run_with(&bench.plan(5), false).unwrap_err();
+    assert_eq!(bench.calls(), ["train"]);
+    assert!(
+        !bench.checkpoint().exists(),
+        "the other checkpoint is still there"
+    );
+}
+
+#[test]
+fn a_failure_names_the_step_the_log_and_the_command() {
+    let bench = Bench::new();
+    bench.behave("fail");
+    let error = format!("{:#}", bench.run().unwrap_err());
+    assert!(
+        error.starts_with("[1/3] train net, seed 0 failed: exit status: 1"),
+        "{error}"
+    );
+    assert!(error.contains("out/logs/train-net-seed-0.log"), "{error}");
+    assert!(error.contains("ir train net --epochs 3"), "{error}");
+    assert_eq!(bench.calls(), ["train"]);
+}
+
+#[test]
+fn a_step_that_leaves_no_output_fails() {
+    let bench = Bench::new();
+    bench.behave("forget");
+    let error = format!("{:#}", bench.run().unwrap_err());
+    assert!(error.contains("ended well but left no"), "{error}");
+}
+
+#[test]
+fn a_lost_or_changed_file_repeats_only_what_depends_on_it() {
+    let bench = Bench::new();
+    bench.run().unwrap();
+    bench.calls();
+    fs::remove_file(bench.path("out/report/report.html")).unwrap();
+    bench.run().unwrap();
+    assert_eq!(bench.calls(), ["report"]);
+    fs::write(bench.checkpoint(), "trained by hand for longer").unwrap();
+    bench.run().unwrap();
+    assert_eq!(bench.calls(), ["analyze", "report"]);
+}
+
+#[test]
+fn a_command_that_is_not_there_is_named() {
+    let bench = Bench::new();
+    fs::remove_file(bench.path("ir")).unwrap();
+    let error = format!("{:#}", bench.run().unwrap_err());
+    assert!(error.contains("/ir could not be started"), "{error}");
+}
+
+/// What `Ask` finds out when `ir data info` and `ir data fetch` end with these codes.
+fn ask(info: &str, fetch: &str, data: Option<&str>, synthetic_will_do: bool) -> Result<Source> {
+    let bench = Bench::new();
+    fs::write(bench.path("info"), info).unwrap();
+    fs::write(bench.path("fetch"), fetch).unwrap();
+    let ask = Ask {
+        ir: &bench.path("ir"),
+        offline: false,
+    };
+    ask.find(data, &[Dataset::Cifar10].into(), synthetic_will_do)
+}
+
+#[test]
+fn real_images_are_taken_where_they_are_or_can_be_had() {
+    assert_eq!(ask("0", "1", None, true).unwrap(), Source::Named);
+    assert_eq!(ask("1", "0", None, true).unwrap(), Source::Named);
+    let folder = ask("0", "1", Some("images"), true).unwrap();
+    assert_eq!(folder, Source::Folder("images".to_owned()));
+}
+
+#[test]
+fn synthetic_images_stand_in_only_where_the_profile_allows_it() {
+    let source = ask("1", "1", None, true).unwrap();
+    assert!(matches!(source, Source::Synthetic(Some(_))));
+    assert!(
+        source
+            .to_string()
+            .starts_with("data: synthetic images, because cifar10 is neither")
+    );
+    assert!(ask("1", "1", None, false).is_err());
+    assert!(ask("1", "0", Some("images"), true).is_err());
+    assert_eq!(
+        ask("1", "1", Some("synthetic"), false).unwrap(),
+        Source::Synthetic(None)
+    );
+}

@@ -1,0 +1,157 @@
+//! `cargo xtask validate`: what a change has to satisfy, cheapest first, up to the first failure.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo;
+use crate::elapsed::Elapsed;
+
+mod layers;
+mod tidy;
+
+/// Arguments of `cargo xtask validate`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only these checks, in the order below; all of them if none is named.
+    #[arg(value_parser = CHECKS.map(|check| check.name))]
+    checks: Vec<String>,
+}
+
+/// One check: what it is called and what it does.
+struct Check {
+    name: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A cargo command with its arguments and one environment variable.
+    Cargo(
+        &'static [&'static str],
+        Option<(&'static str, &'static str)>,
+    ),
+    /// cargo-deny, as far as it is installed and can reach the advisories.
+    Deny,
+    /// A function of this crate that returns the problems found.
+    Own(fn() -> Result<Vec<String>>),
+}
+
+/// Every compiling check names the whole workspace: cargo then resolves the features of the
+/// dependencies once, and no check rebuilds what another has built.
+const CHECKS: [Check; 7] = [
+    Check {
+        name: "format",
+        kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
+    },
+    Check {
+        name: "layers",
+        kind: Kind::Own(layers::check),
+    },
+    Check {
+        name: "tidy",
+        kind: Kind::Own(tidy::check),
+    },
+    Check {
+        name: "deny",
+        kind: Kind::Deny,
+    },
+    Check {
+        name: "clippy",
+        kind: Kind::Cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            None,
+        ),
+    },
+    Check {
+        name: "docs",
+        kind: Kind::Cargo(
+            &["doc", "--workspace", "--no-deps"],
+            Some(("RUSTDOCFLAGS", "-D warnings")),
+        ),
+    },
+    Check {
+        name: "tests",
+        kind: Kind::Cargo(&["test", "--workspace"], None),
+    },
+];
+
+/// Runs the checks and stops at the first that fails.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
+    let wanted =
+        |check: &&Check| args.checks.is_empty() || args.checks.iter().any(|n| n == check.name);
+    for check in CHECKS.iter().filter(wanted) {
+        println!("validate: {}", check.name);
+        check.run()?;
+    }
+    println!("validate: passed in {}", Elapsed(start.elapsed()));
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Check {
+    fn run(&self) -> Result<()> {
+        match self.kind {
+            Kind::Cargo(arguments, variable) => self.run_cargo(arguments, variable),
+            Kind::Deny => self.run_deny(),
+            Kind::Own(find_problems) => {
+                let problems = find_problems()?;
+                if problems.is_empty() {
+                    return Ok(());
+                }
+                for problem in &problems {
+                    println!("{problem}");
+                }
+                bail!(
+                    "{}",
+                    self.failed(&format!("cargo xtask validate {}", self.name))
+                )
+            }
+        }
+    }
+
+    fn run_cargo(&self, arguments: &[&str], variable: Option<(&str, &str)>) -> Result<()> {
+        let status = cargo()
+            .args(arguments)
+            .envs(variable)
+            .status()
+            .context("cargo could not be started")?;
+        if !status.success() {
+            let setting = variable.map(|(name, value)| format!("{name}='{value}' "));
+            let command = format!(
+                "{}cargo {}",
+                setting.unwrap_or_default(),
+                arguments.join(" ")
+            );
+            bail!("{}", self.failed(&command));
+        }
+        Ok(())
+    }
+
+    fn run_deny(&self) -> Result<()> {
+        let succeeds = |arguments: &[&str]| {
+            let output = cargo().arg("deny").args(arguments).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !succeeds(&["--version"]) {
+            println!("cargo-deny is not installed, skipped");
+            return Ok(());
+        }
+        if succeeds(&["fetch", "db"]) {
+            return self.run_cargo(&["deny", "check"], None);
+        }
+        println!("the advisory database cannot be reached, advisories skipped");
+        self.run_cargo(&["deny", "check", "bans", "licenses", "sources"], None)
+    }
+
+    fn failed(&self, command: &str) -> String {
+        format!("validate failed at {}; to repeat it: {command}", self.name)
+    }
+}
