@@ -265,7 +265,7 @@ pub(super) fn taylor_sign(results: &Results) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use ir_analysis::Number;
-    use ir_analysis::results::{SCHEMA_VERSION, Stage, TaylorRow};
+    use ir_analysis::results::{SCHEMA_VERSION, Stage, TaylorRow, Undefined};
 
     use super::*;
 
@@ -324,6 +324,7 @@ mod tests {
             drop_accuracy: Some(drop),
             drop_loss: None,
             drop_loss_std: None,
+            undefined: Undefined::default(),
         }
     }
 
@@ -445,6 +446,7 @@ mod tests {
                     l2_ratio: None,
                     l2_ratio_std: None,
                     h_norm: None,
+                    undefined: Undefined::default(),
                 });
             steps.collect::<Vec<_>>()
         };

@@ -1,11 +1,13 @@
 //! What Fig. 2, 3 and 4 share: one panel a network, blocks along the x axis, the train and the
 //! test split in it.
 
+use ir_analysis::results::BlockMeasures;
+
 use crate::group::{BlockSummary, Group};
 
 use super::colour::Colour;
 use super::panel::{Labels, Panel, Point, Series};
-use super::scale::{Scale, significant};
+use super::scale::{Scale, significant, thousands};
 use super::scene::{Scene, Stroke};
 
 /// Width of every figure in pixels.
@@ -189,6 +191,29 @@ fn note(block: &BlockSummary, label: &str, unit: f64) -> String {
         block.block,
         significant(block.summary.mean * unit, 3)
     )
+}
+
+/// How many test images had to be left out of a mean, where there are any: the most at one block.
+pub(crate) fn left_out(
+    group: &Group,
+    what: &str,
+    count: impl Fn(&BlockMeasures) -> usize,
+) -> String {
+    let each = group.splits("test").flat_map(|split| {
+        let count = &count;
+        split
+            .blocks
+            .iter()
+            .map(move |block| (count(block), split.samples))
+    });
+    match each.max() {
+        Some((most, samples)) if most > 0 => format!(
+            " Up to {} of {} images have no {what} at a block and are left out of its mean.",
+            thousands(most),
+            thousands(samples)
+        ),
+        _ => String::new(),
+    }
 }
 
 /// The sentence on hollow marks, where there are any.

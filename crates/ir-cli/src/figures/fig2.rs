@@ -5,7 +5,7 @@ use ir_analysis::results::{BlockMeasures, Split};
 use crate::claims::median;
 use crate::group::{BlockSummary, Group};
 
-use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
+use super::blocks::{BlockFigure, BlockPanel, Look, left_out, series, transition_sentence};
 use super::scale::{Scale, significant};
 use super::{Figure, band_sentence};
 
@@ -70,7 +70,7 @@ fn seen(group: &Group) -> Option<String> {
     let first = test.first()?;
     Some(format!(
         "{}: on test images block {} starts at {}, the median block is at {}; the largest is \
-         block {}{} with {}, the smallest block {} with {}.",
+         block {}{} with {}, the smallest block {} with {}.{}",
         group.title,
         first.block,
         significant(first.summary.mean, 2),
@@ -84,5 +84,6 @@ fn seen(group: &Group) -> Option<String> {
         significant(largest.summary.mean, 2),
         smallest.block,
         significant(smallest.summary.mean, 2),
+        left_out(group, "ratio (h_j = 0)", |block| block.undefined.l2_ratio),
     ))
 }

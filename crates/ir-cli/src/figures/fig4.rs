@@ -4,7 +4,7 @@ use ir_analysis::results::{BlockMeasures, Split};
 
 use crate::group::{BlockSummary, Group};
 
-use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
+use super::blocks::{BlockFigure, BlockPanel, Look, left_out, series, transition_sentence};
 use super::colour::Colour;
 use super::scale::{Scale, significant};
 use super::{Figure, band_sentence};
@@ -88,11 +88,14 @@ fn seen(group: &Group) -> Option<String> {
         .min_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     Some(format!(
         "{}: on test images {negative} of {} blocks have a negative mean cosine; the last block \
-         is at {}, the lowest is block {} with {}.",
+         is at {}, the lowest is block {} with {}.{}",
         group.title,
         test.len(),
         significant(last.summary.mean, 2),
         lowest.block,
         significant(lowest.summary.mean, 2),
+        left_out(group, "angle (a zero or overflowed vector)", |block| block
+            .undefined
+            .cosine),
     ))
 }

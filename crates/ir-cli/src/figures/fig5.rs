@@ -31,7 +31,8 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
                 with every block, throughout training.",
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: "Each line is the head applied after one block of the last stage, dark for the \
-                  first and light for the last; “entrance” is the stage's input. Measured on a \
+                  first and light for the last; “entrance” is the \
+                  input of the stage (s_j if its first block is a transition). Measured on a \
                   fixed part of each split, without augmentation; epoch 0 is the network before \
                   its first step."
             .to_owned()

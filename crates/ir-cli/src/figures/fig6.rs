@@ -30,6 +30,11 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
     } else {
         ""
     };
+    let entrance = if shown.iter().any(|group| places(group).contains(&None)) {
+        " “in” is the entrance of the last stage, before its first block."
+    } else {
+        ""
+    };
     Figure {
         name: "fig6",
         title: "Figure 6: the last exits, by group of samples",
@@ -40,7 +45,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         reading: format!(
             "The head applied after each of the last {SHOWN} blocks; in brackets, how many \
              samples a group has. {} A sample is borderline if |p(correct) − max p(other)| < 0.1 \
-             there.{bands}",
+             there.{entrance}{bands}",
             reference_sentence(&shown)
         ),
         svg: svg(&shown),
