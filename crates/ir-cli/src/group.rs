@@ -139,6 +139,11 @@ impl Group {
             .filter_map(move |run| run.results.as_ref()?.splits.get(name))
     }
 
+    /// The test split of every run, then the training split of every run.
+    pub(crate) fn all_splits(&self) -> impl Iterator<Item = &Split> {
+        self.splits("test").chain(self.splits("train"))
+    }
+
     /// One number of a split, over the runs.
     pub(crate) fn summary(
         &self,

@@ -265,12 +265,35 @@ fn what_is_missing_is_named() {
     let page = read(&folder.join("out/report.html"));
     assert!(page.contains("a has no results.json"));
     assert!(page.contains("b has no history.jsonl"));
+    assert!(page.contains("<b>Not measured:</b> resnet-32."));
+    assert!(page.contains("<b>Not measured:</b> single-representation."));
     let found = verdicts(&folder.join("out"), "fig4-cosine-negative");
     let expected = [
         ("resnet-32", "not_measured"),
         ("single-representation", "held"),
     ];
     assert_eq!(found, pairs(&expected));
+
+    // An analysis of the training split alone is drawn, and judged where the test split is not
+    // asked for.
+    let path = folder.join("b/results.json");
+    let mut results: Value = serde_json::from_str(&read(&path)).expect("JSON");
+    let splits = results["splits"].as_object_mut().expect("splits");
+    splits.remove("test").expect("a split");
+    fs::write(&path, results.to_string()).expect("written");
+    report_well(&folder, &["b"], "out");
+    check_figures(
+        &folder.join("out"),
+        &["fig2", "fig3", "fig4", "fig6", "fig7"],
+    );
+    assert!(read(&folder.join("out/report.html")).contains("b was not analysed on the test split"));
+    for (id, verdict) in [
+        ("fig6-train-loss-falls", "held"),
+        ("fig4-cosine-negative", "not_measured"),
+    ] {
+        let found = verdicts(&folder.join("out"), id);
+        assert_eq!(found, pairs(&[("single-representation", verdict)]), "{id}");
+    }
 
     // With nothing measured there is a page without figures, and none of an earlier report.
     fs::remove_file(folder.join("a/history.jsonl")).expect("removed");

@@ -219,8 +219,9 @@ pub(crate) fn left_out(
 /// The sentence on hollow marks, where there are any.
 pub(crate) fn transition_sentence(groups: &[&Group]) -> &'static str {
     let transitions = groups.iter().any(|group| {
-        let mut splits = group.splits("test").chain(group.splits("train"));
-        splits.any(|split| split.blocks.iter().any(|block| block.transition))
+        group
+            .all_splits()
+            .any(|split| split.blocks.iter().any(|block| block.transition))
     });
     if transitions {
         " Hollow marks: transition blocks, whose shortcut is a convolution; \

@@ -7,7 +7,7 @@ use crate::group::{BlockSummary, Group};
 use super::blocks::{BlockFigure, BlockPanel, Look, left_out, series, transition_sentence};
 use super::colour::Colour;
 use super::scale::{Scale, significant};
-use super::{Figure, band_sentence};
+use super::{Figure, SPLITS, absent, band_sentence};
 
 const EXIT_TEST: Look = Look {
     colour: Colour::ExitGradient,
@@ -22,7 +22,7 @@ const EXIT_TRAIN: Look = Look {
 pub(crate) fn draw(groups: &[Group]) -> Figure {
     let shown: Vec<&Group> = groups
         .iter()
-        .filter(|g| !network(g, "test").is_empty())
+        .filter(|g| SPLITS.iter().any(|split| !network(g, split).is_empty()))
         .collect();
     let panels: Vec<BlockPanel<'_>> = shown.iter().map(|group| panel(group)).collect();
     let values = panels
@@ -43,6 +43,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         title: "Figure 4: cosine between a block's output and the loss gradient",
         paper: "Negative for all blocks, more so for the higher ones and in the deeper networks; \
                 about −0.1 in the last block.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
             "Blue and orange-red: the gradient back-propagated through all later blocks. Green: \

@@ -4,13 +4,13 @@ use ir_analysis::results::{ScaleSource, Split, Unroll, UnrollStep};
 
 use crate::group::{Group, Summary};
 
-use super::Figure;
 use super::blocks::{LEFT, Look, WIDTH};
 use super::colour::Colour;
 use super::panel::{LARGE, Labels, MEDIUM, Panel, Point, Series};
 use super::samples::{ACCURACY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, significant};
 use super::scene::{Scene, Stroke, Type};
+use super::{Figure, SPLITS, absent};
 
 const RIGHT: f64 = 118.0;
 const GAP: f64 = 8.0;
@@ -18,7 +18,6 @@ const ABOVE: f64 = 52.0;
 const HEIGHT: f64 = 124.0;
 const BETWEEN: f64 = 38.0;
 const BELOW: f64 = 52.0;
-const SPLITS: [&str; 2] = ["train", "test"];
 
 /// One row of panels.
 enum Row {
@@ -46,6 +45,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         paper: "Without scaling the activations explode; with it training loss falls further \
                 (0.0012 to 0.001), test loss rises, borderline test examples go from 43 % to 53 % \
                 accuracy, and the cosine stays negative.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: "Step k applies the last block's branch k more times, its output times the \
                   scale: h ← h + scale · F(h). Thick: test, thin: train. The groups are decided at \
@@ -211,7 +211,7 @@ impl Variant {
 
 /// The ways of the first run that has any.
 fn variants(group: &Group) -> Vec<Variant> {
-    let first = group.splits("test").find(|split| !split.unroll.is_empty());
+    let first = group.all_splits().find(|split| !split.unroll.is_empty());
     let unrolls = first.map_or(&[][..], |split| &split.unroll);
     unrolls
         .iter()
@@ -232,7 +232,7 @@ fn variant(group: &Group, unroll: &Unroll) -> Variant {
         title: String::new(),
     };
     let mut scales: Vec<f64> = group
-        .splits("test")
+        .all_splits()
         .filter_map(|split| Some(variant.of(split)?.scale))
         .collect();
     scales.sort_by(f64::total_cmp);

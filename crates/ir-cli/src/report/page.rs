@@ -191,6 +191,13 @@ fn missing(groups: &[Group]) -> Vec<String> {
                  ir analyze on its checkpoint writes one."
             ));
         }
+        if let Some(results) = &run.results
+            && !results.splits.contains_key("test")
+        {
+            sentences.push(format!(
+                "{folder} was not analysed on the test split, which the claims are judged on."
+            ));
+        }
         if run.history.is_empty() {
             sentences.push(format!(
                 "{folder} has no history.jsonl, so it is not in Figure 5, and its accuracy over \
@@ -207,6 +214,7 @@ struct FigureRow<'a> {
     title: &'a str,
     paper: &'a str,
     seen: &'a [String],
+    absent: String,
     reading: &'a str,
     svg: Option<&'a str>,
     scaled_down: Vec<String>,
@@ -224,6 +232,7 @@ fn figure_row<'a>(figure: &'a Figure, groups: &[Group]) -> FigureRow<'a> {
         title: figure.title,
         paper: figure.paper,
         seen: &figure.seen,
+        absent: figure.absent.join(", "),
         reading: &figure.reading,
         svg: figure.svg.as_deref(),
         scaled_down: scaled_down(groups),
