@@ -4,6 +4,9 @@ use ir_tensor_ops::explicit::{self, Wanted};
 use ir_tensor_ops::{ChannelStatistics, Norm};
 use std::time::Instant;
 
+#[global_allocator]
+static ALLOCATOR: ir_tensor_ops::PoolAllocator = ir_tensor_ops::PoolAllocator::new();
+
 fn best(mut f: impl FnMut()) -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..20 {

@@ -39,6 +39,7 @@ mod norm;
 mod parallel;
 pub mod per_sample;
 mod planes;
+mod pool_allocator;
 pub mod random;
 mod scratch;
 mod statistics;
@@ -50,5 +51,6 @@ pub use differentiable::{
 };
 pub use error::{Error, Result};
 pub use norm::Norm;
+pub use pool_allocator::PoolAllocator;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
