@@ -44,6 +44,8 @@ pub mod random;
 mod scratch;
 mod statistics;
 mod tap;
+#[cfg(test)]
+mod tests;
 
 pub use differentiable::{
     avg_pool2d, batch_norm_eval, batch_norm_train, conv2d, cross_entropy, frozen_norm_relu,
