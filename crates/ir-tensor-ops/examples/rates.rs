@@ -1,103 +1,76 @@
-//! Times the kernels on four shapes of the paper's nets.
-use candle_core::{Device, Tensor};
-use ir_tensor_ops::explicit::{self, Wanted};
-use ir_tensor_ops::{ChannelStatistics, Norm};
+//! Prints the time and the rate of the convolution kernels on shapes of the paper's networks:
+//! `cargo run --release -p ir-tensor-ops --example rates`.
+//!
+//! The best of 20 runs each; GFLOP/s counts two operations per multiply-add of the direct
+//! algorithm. `RAYON_NUM_THREADS` sets the number of threads.
+
 use std::time::Instant;
 
-fn best(mut f: impl FnMut()) -> f64 {
+use candle_core::{Device, Tensor};
+use ir_tensor_ops::explicit::{self, Wanted};
+use ir_tensor_ops::{ChannelStatistics, Norm, PoolAllocator, Result};
+
+#[global_allocator]
+static ALLOCATOR: PoolAllocator = PoolAllocator::new();
+
+/// Batch, channels, height and width.
+const SHAPES: [[usize; 3]; 5] = [
+    [128, 16, 32],
+    [128, 32, 16],
+    [128, 64, 8],
+    [32, 100, 32],
+    [32, 150, 16],
+];
+
+fn main() -> Result<()> {
+    for [batch, channels, size] in SHAPES {
+        let cpu = &Device::Cpu;
+        let x = &Tensor::randn(0f32, 1., (batch, channels, size, size), cpu)?;
+        let weight = &Tensor::randn(0f32, 0.1, (channels, channels, 3, 3), cpu)?;
+        let bias = &Tensor::randn(0f32, 0.1, channels, cpu)?;
+        let norm = &Norm::batch(&ChannelStatistics::of(x)?, bias, bias, 1e-5)?;
+        let operations = 2 * 9 * channels * channels * size * size * batch;
+        let backward = |wanted| explicit::conv2d_backward(x, weight, 1, 1, x, wanted);
+        let only = |x| Wanted { x, weight: !x };
+        let show = |name: &str, multiple: usize, run: &dyn Fn() -> Result<()>| -> Result<()> {
+            let seconds = best(run)?;
+            let rate = (multiple * operations) as f64 / seconds / 1e9;
+            report(&format!(
+                "{channels:3} channels {size:2}x{size:<2} batch {batch:3} {name:16} \
+                 {:7.2} ms {rate:5.0} GFLOP/s",
+                seconds * 1e3
+            ));
+            Ok(())
+        };
+        show("forward", 1, &|| {
+            explicit::conv2d(x, weight, None, 1, 1).map(drop)
+        })?;
+        show("input gradient", 1, &|| backward(only(true)).map(drop))?;
+        show("weight gradient", 1, &|| backward(only(false)).map(drop))?;
+        show("fused forward", 1, &|| {
+            let residual = Some(x);
+            explicit::norm_relu_conv2d_with_statistics(x, norm, weight, bias, 1, 1, residual)
+                .map(drop)
+        })?;
+        show("fused backward", 2, &|| {
+            explicit::norm_relu_conv2d_backward(x, norm, weight, 1, 1, x, Some(x)).map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+/// The shortest of 20 runs, in seconds.
+fn best(run: &dyn Fn() -> Result<()>) -> Result<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..20 {
         let start = Instant::now();
-        f();
+        run()?;
         best = best.min(start.elapsed().as_secs_f64());
     }
-    best
+    Ok(best)
 }
 
-#[allow(clippy::unwrap_used, clippy::print_stdout)]
-fn main() {
-    for (n, c, s) in [
-        (128, 16, 32),
-        (128, 32, 16),
-        (128, 64, 8),
-        (32, 100, 32),
-        (32, 150, 16),
-    ] {
-        let x = Tensor::randn(0f32, 1., (n, c, s, s), &Device::Cpu).unwrap();
-        let w = Tensor::randn(0f32, 0.1, (c, c, 3, 3), &Device::Cpu).unwrap();
-        let b = Tensor::randn(0f32, 0.1, c, &Device::Cpu).unwrap();
-        let statistics = ChannelStatistics::of(&x).unwrap();
-        let norm = Norm::batch(&statistics, &b, &b, 1e-5).unwrap();
-        let flops = (2 * 9 * c * c * s * s * n) as f64;
-        let show = |name: &str, t: f64| {
-            println!(
-                "C{c} {s}x{s} b{n} {name}: {:.2} ms {:.0} GF/s",
-                t * 1e3,
-                flops / t / 1e9
-            );
-        };
-        show(
-            "forward",
-            best(|| drop(explicit::conv2d(&x, &w, None, 1, 1).unwrap())),
-        );
-        show(
-            "fused forward",
-            best(|| {
-                drop(
-                    explicit::norm_relu_conv2d_with_statistics(&x, &norm, &w, &b, 1, 1, Some(&x))
-                        .unwrap(),
-                )
-            }),
-        );
-        show(
-            "dgrad",
-            best(|| {
-                drop(
-                    explicit::conv2d_backward(
-                        &x,
-                        &w,
-                        1,
-                        1,
-                        &x,
-                        Wanted {
-                            x: true,
-                            weight: false,
-                        },
-                    )
-                    .unwrap(),
-                )
-            }),
-        );
-        show(
-            "wgrad",
-            best(|| {
-                drop(
-                    explicit::conv2d_backward(
-                        &x,
-                        &w,
-                        1,
-                        1,
-                        &x,
-                        Wanted {
-                            x: false,
-                            weight: true,
-                        },
-                    )
-                    .unwrap(),
-                )
-            }),
-        );
-        show(
-            "fused backward",
-            best(|| {
-                drop(
-                    explicit::norm_relu_conv2d_backward(&x, &norm, &w, 1, 1, &x, Some(&x)).unwrap(),
-                )
-            }),
-        );
-        show(
-            "statistics",
-            best(|| drop(ChannelStatistics::of(&x).unwrap())),
-        );
-    }
+#[expect(clippy::print_stdout, reason = "the output of the program")]
+fn report(line: &str) {
+    println!("{line}");
 }

@@ -39,10 +39,13 @@ mod norm;
 mod parallel;
 pub mod per_sample;
 mod planes;
+mod pool_allocator;
 pub mod random;
 mod scratch;
 mod statistics;
 mod tap;
+#[cfg(test)]
+mod tests;
 
 pub use differentiable::{
     avg_pool2d, batch_norm_eval, batch_norm_train, conv2d, cross_entropy, frozen_norm_relu,
@@ -50,6 +53,7 @@ pub use differentiable::{
 };
 pub use error::{Error, Result};
 pub use norm::Norm;
+pub use pool_allocator::PoolAllocator;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
 

@@ -5,31 +5,53 @@
 //! is fixed, and a chain of additions is 16 times shorter than the plane. No fused
 //! multiply-add is used, so the results are the same bits on every instruction set.
 
-use std::array;
+use crate::arch::LANES;
 
-const LANES: usize = 16;
-
-/// Adds `term(i)` for i in 0..length.
+/// Σ term(xᵢ).
 #[inline(always)]
-fn sum(length: usize, term: impl Fn(usize) -> f32) -> f64 {
+fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f64 {
+    let (chunks, rest) = x.as_chunks::<LANES>();
     let mut lanes = [0f32; LANES];
-    let whole = length - length % LANES;
-    for start in (0..whole).step_by(LANES) {
-        let terms: [f32; LANES] = array::from_fn(|lane| term(start + lane));
-        for (lane, value) in lanes.iter_mut().zip(terms) {
-            *lane += value;
+    for chunk in chunks {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane += term(x);
         }
     }
-    for (lane, index) in lanes.iter_mut().zip(whole..length) {
-        *lane += term(index);
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane += term(x);
     }
-    lanes.iter().map(|&lane| f64::from(lane)).sum()
+    add_up(lanes)
+}
+
+/// Σ term(xᵢ, yᵢ).
+#[inline(always)]
+fn sum_pairs(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (x, y) in xs.iter().zip(ys) {
+        for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += term(x, y);
+        }
+    }
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *lane += term(x, y);
+    }
+    add_up(lanes)
+}
+
+#[inline(always)]
+fn add_up(lanes: [f32; LANES]) -> f64 {
+    let mut total = 0.;
+    for lane in lanes {
+        total += f64::from(lane);
+    }
+    total
 }
 
 /// Σ xᵢ.
 #[inline(always)]
 pub(crate) fn total(x: &[f32]) -> f64 {
-    sum(x.len(), |i| x[i])
+    sum(x, |x| x)
 }
 
 /// Mean and Σ (xᵢ − mean)² of a plane.
@@ -48,8 +70,8 @@ pub(crate) struct Moments {
 pub(crate) fn moments(x: &[f32]) -> Moments {
     let count = x.len() as f64;
     let near_mean = (total(x) / count) as f32;
-    let deviation = sum(x.len(), |i| x[i] - near_mean);
-    let squares = sum(x.len(), |i| (x[i] - near_mean) * (x[i] - near_mean));
+    let deviation = sum(x, |x| x - near_mean);
+    let squares = sum(x, |x| (x - near_mean) * (x - near_mean));
     Moments {
         mean: f64::from(near_mean) + deviation / count,
         squares: (squares - deviation * deviation / count).max(0.),
@@ -107,10 +129,9 @@ pub(crate) fn mask_and_sum(
             *g = if affine.at(x) > 0. { *g } else { 0. };
         }
     }
-    let gradient = &gradient[..x.len()];
     GradientSums {
         plain: total(gradient),
-        centered: sum(x.len(), |i| gradient[i] * (x[i] - affine.mean)),
+        centered: sum_pairs(gradient, x, |g, x| g * (x - affine.mean)),
     }
 }
 
@@ -151,6 +172,5 @@ pub(crate) fn add_scaled(factor: f32, x: &[f32], y: &mut [f32]) {
 /// Σ xᵢ yᵢ.
 #[inline(always)]
 pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let y = &y[..x.len()];
-    sum(x.len(), |i| x[i] * y[i]) as f32
+    sum_pairs(x, y, |x, y| x * y) as f32
 }

@@ -50,7 +50,7 @@ impl ChannelStatistics {
         let plane = height * width;
         let moments = values
             .par_chunks(channels * plane)
-            .map(|image| arch::run(ImageMoments { image, plane }))
+            .map(|image| image_moments(image, plane))
             .collect::<Vec<_>>();
         Ok(Self::merge(&moments, plane))
     }
@@ -142,6 +142,10 @@ impl ChannelStatistics {
 }
 
 /// The moments of every plane of one image.
+pub(crate) fn image_moments(image: &[f32], plane: usize) -> Vec<Moments> {
+    arch::run(ImageMoments { image, plane })
+}
+
 struct ImageMoments<'a> {
     image: &'a [f32],
     plane: usize,
@@ -152,10 +156,11 @@ impl Kernel for ImageMoments<'_> {
 
     #[inline(always)]
     fn run<V: arch::Vector>(self, _vector: V) -> Vec<Moments> {
-        self.image
-            .chunks_exact(self.plane)
-            .map(planes::moments)
-            .collect()
+        let mut moments = Vec::with_capacity(self.image.len() / self.plane);
+        for plane in self.image.chunks_exact(self.plane) {
+            moments.push(planes::moments(plane));
+        }
+        moments
     }
 }
 

@@ -79,10 +79,16 @@ impl Vector for Avx2 {
 
     #[inline(always)]
     fn transpose(self, matrix: &mut [Lanes; LANES]) {
-        let rows = matrix.map(|row| self.load(&row));
+        let mut rows = [self.splat(0.); LANES];
+        for (register, row) in rows.iter_mut().zip(matrix.iter()) {
+            *register = self.load(row);
+        }
         for half in 0..2 {
-            let upper = self.transpose8(std::array::from_fn(|row| rows[row][half]));
-            let lower = self.transpose8(std::array::from_fn(|row| rows[8 + row][half]));
+            let (mut upper, mut lower) = ([rows[0][0]; 8], [rows[0][0]; 8]);
+            for row in 0..8 {
+                (upper[row], lower[row]) = (rows[row][half], rows[8 + row][half]);
+            }
+            let (upper, lower) = (self.transpose8(upper), self.transpose8(lower));
             for row in 0..8 {
                 self.store([upper[row], lower[row]], &mut matrix[8 * half + row]);
             }
@@ -93,33 +99,26 @@ impl Vector for Avx2 {
 impl Avx2 {
     /// Transposes an 8 × 8 matrix.
     #[inline(always)]
-    fn transpose8(self, r: [__m256; 8]) -> [__m256; 8] {
+    fn transpose8(self, mut r: [__m256; 8]) -> [__m256; 8] {
+        let (mut p, mut q) = (r, r);
         // SAFETY: `self` proves that the CPU has AVX2 and FMA.
         unsafe {
             // Pairs of rows, interleaved within each 128-bit half; then groups of four rows.
-            let p: [__m256; 8] = std::array::from_fn(|i| {
-                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-                if i % 2 == 0 {
-                    _mm256_unpacklo_ps(a, b)
-                } else {
-                    _mm256_unpackhi_ps(a, b)
-                }
-            });
-            let q: [__m256; 8] = std::array::from_fn(|i| {
-                let (a, b) = (p[i / 4 * 4 + i % 4 / 2], p[i / 4 * 4 + i % 4 / 2 + 2]);
-                if i % 2 == 0 {
-                    _mm256_shuffle_ps::<0x44>(a, b)
-                } else {
-                    _mm256_shuffle_ps::<0xee>(a, b)
-                }
-            });
-            std::array::from_fn(|i| {
-                if i < 4 {
-                    _mm256_permute2f128_ps::<0x20>(q[i], q[i + 4])
-                } else {
-                    _mm256_permute2f128_ps::<0x31>(q[i - 4], q[i])
-                }
-            })
+            for i in (0..8).step_by(2) {
+                p[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+                p[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+            }
+            for i in (0..8).step_by(4) {
+                q[i] = _mm256_shuffle_ps::<0x44>(p[i], p[i + 2]);
+                q[i + 1] = _mm256_shuffle_ps::<0xee>(p[i], p[i + 2]);
+                q[i + 2] = _mm256_shuffle_ps::<0x44>(p[i + 1], p[i + 3]);
+                q[i + 3] = _mm256_shuffle_ps::<0xee>(p[i + 1], p[i + 3]);
+            }
+            for i in 0..4 {
+                r[i] = _mm256_permute2f128_ps::<0x20>(q[i], q[i + 4]);
+                r[i + 4] = _mm256_permute2f128_ps::<0x31>(q[i], q[i + 4]);
+            }
         }
+        r
     }
 }

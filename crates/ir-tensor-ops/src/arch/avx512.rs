@@ -72,42 +72,38 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn transpose(self, matrix: &mut [Lanes; LANES]) {
-        let r = matrix.map(|row| self.load(&row));
+        let mut r = [self.splat(0.); LANES];
+        for (register, row) in r.iter_mut().zip(matrix.iter()) {
+            *register = self.load(row);
+        }
+        let (mut p, mut q) = (r, r);
         // SAFETY: `self` proves that the CPU has AVX-512 F.
-        let columns: [__m512; LANES] = unsafe {
+        unsafe {
             // Pairs of rows, interleaved within each 128-bit quarter; then groups of four rows:
             // q[4g + c] holds, in quarter b, column 4b + c of rows 4g..4g + 4.
-            let p: [__m512; LANES] = std::array::from_fn(|i| {
-                let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-                if i % 2 == 0 {
-                    _mm512_unpacklo_ps(a, b)
-                } else {
-                    _mm512_unpackhi_ps(a, b)
-                }
-            });
-            let q: [__m512; LANES] = std::array::from_fn(|i| {
-                let (a, b) = (p[i / 4 * 4 + i % 4 / 2], p[i / 4 * 4 + i % 4 / 2 + 2]);
-                if i % 2 == 0 {
-                    _mm512_shuffle_ps::<0x44>(a, b)
-                } else {
-                    _mm512_shuffle_ps::<0xee>(a, b)
-                }
-            });
+            for i in (0..LANES).step_by(2) {
+                p[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+                p[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+            }
+            for i in (0..LANES).step_by(4) {
+                q[i] = _mm512_shuffle_ps::<0x44>(p[i], p[i + 2]);
+                q[i + 1] = _mm512_shuffle_ps::<0xee>(p[i], p[i + 2]);
+                q[i + 2] = _mm512_shuffle_ps::<0x44>(p[i + 1], p[i + 3]);
+                q[i + 3] = _mm512_shuffle_ps::<0xee>(p[i + 1], p[i + 3]);
+            }
             // The quarters themselves are a 4 × 4 matrix to transpose, for each c.
-            std::array::from_fn(|column| {
-                let (b, c) = (column / 4, column % 4);
-                let pick = |x, y| match b / 2 {
-                    0 => _mm512_shuffle_f32x4::<0x44>(x, y),
-                    _ => _mm512_shuffle_f32x4::<0xee>(x, y),
-                };
-                let (x, y) = (pick(q[c], q[4 + c]), pick(q[8 + c], q[12 + c]));
-                match b % 2 {
-                    0 => _mm512_shuffle_f32x4::<0x88>(x, y),
-                    _ => _mm512_shuffle_f32x4::<0xdd>(x, y),
-                }
-            })
-        };
-        for (row, column) in matrix.iter_mut().zip(columns) {
+            for c in 0..4 {
+                let low = _mm512_shuffle_f32x4::<0x44>(q[c], q[4 + c]);
+                let low2 = _mm512_shuffle_f32x4::<0x44>(q[8 + c], q[12 + c]);
+                let high = _mm512_shuffle_f32x4::<0xee>(q[c], q[4 + c]);
+                let high2 = _mm512_shuffle_f32x4::<0xee>(q[8 + c], q[12 + c]);
+                r[c] = _mm512_shuffle_f32x4::<0x88>(low, low2);
+                r[4 + c] = _mm512_shuffle_f32x4::<0xdd>(low, low2);
+                r[8 + c] = _mm512_shuffle_f32x4::<0x88>(high, high2);
+                r[12 + c] = _mm512_shuffle_f32x4::<0xdd>(high, high2);
+            }
+        }
+        for (row, &column) in matrix.iter_mut().zip(&r) {
             self.store(column, row);
         }
     }

@@ -67,7 +67,27 @@ pub(crate) trait Vector: Copy {
     fn transpose(self, matrix: &mut [Lanes; LANES]);
 }
 
+/// Writes the body out for every number of the list below the bound.
+///
+/// The compiler unrolls a long loop over an array of registers only in part, and then keeps
+/// the array in memory.
+macro_rules! unrolled {
+    ($index:ident in [$($number:literal),*] below $bound:expr, $body:block) => {
+        $(
+            if $number < $bound {
+                let $index: usize = $number;
+                $body
+            }
+        )*
+    };
+}
+pub(crate) use unrolled;
+
 /// A piece of work that is written once, for any [`Vector`].
+///
+/// What is true of every kernel here: vector operations stand in plain loops, not in closures
+/// given to the standard library, because a closure that is not inlined is compiled without
+/// the instruction set and calls each intrinsic as a function.
 pub(crate) trait Kernel {
     /// What the work gives.
     type Output;

@@ -214,9 +214,10 @@ impl Kernel for PlaneSums<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, _vector: V) -> Vec<f64> {
-        self.image
-            .chunks_exact(self.plane)
-            .map(planes::total)
-            .collect()
+        let mut sums = Vec::with_capacity(self.image.len() / self.plane);
+        for plane in self.image.chunks_exact(self.plane) {
+            sums.push(planes::total(plane));
+        }
+        sums
     }
 }

@@ -12,7 +12,7 @@
 
 use super::pack::{Padded, TILE, Weights};
 use super::shape::Convolution;
-use crate::arch::{Kernel, LANES, Lanes, Vector};
+use crate::arch::{Kernel, LANES, Lanes, Vector, unrolled};
 use crate::norm::Norm;
 use crate::scratch::Scratch;
 
@@ -214,39 +214,49 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
         x: usize,
         to: &mut [Lanes],
     ) {
-        let mut sums: [[[V::Register; PIXELS]; ROWS]; BLOCKS] =
-            std::array::from_fn(|b| [[vector.load(&self.bias[b]); PIXELS]; ROWS]);
+        let mut sums = [[[vector.splat(0.); PIXELS]; ROWS]; BLOCKS];
+        for (sums, bias) in sums.iter_mut().zip(&self.bias) {
+            *sums = [[vector.load(bias); PIXELS]; ROWS];
+        }
         let span = (PIXELS - 1) * S + K;
         let planes = self.planes.chunks_exact(self.input.plane());
         for (channel, plane) in planes.enumerate() {
             for ky in 0..K {
-                let weights: [[V::Register; K]; BLOCKS] = std::array::from_fn(|b| {
-                    let taps = &self.weights[b][(channel * K + ky) * K..][..K];
-                    std::array::from_fn(|kx| vector.load(&taps[kx]))
-                });
-                for row in 0..ROWS {
+                let mut weights = [[vector.splat(0.); K]; BLOCKS];
+                for (registers, weights) in weights.iter_mut().zip(&self.weights) {
+                    let taps = &weights[(channel * K + ky) * K..][..K];
+                    for (register, tap) in registers.iter_mut().zip(taps) {
+                        *register = vector.load(tap);
+                    }
+                }
+                unrolled!(row in [0, 1] below ROWS, {
                     let start = ((y + row) * S + ky) * self.input.row + x * S;
                     let line = &plane[start..start + span];
-                    for (position, &pixel) in line.iter().enumerate() {
-                        let pixel = vector.splat(pixel);
-                        for kx in 0..K {
-                            let Some(offset) = position.checked_sub(kx) else {
-                                continue;
-                            };
-                            if offset % S == 0 && offset / S < PIXELS {
-                                for b in 0..BLOCKS {
-                                    let sum = &mut sums[b][row][offset / S];
-                                    *sum = vector.multiply_add(pixel, weights[b][kx], *sum);
+                    unrolled!(
+                        position in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+                        below span,
+                        {
+                            let pixel = vector.splat(line[position]);
+                            for (sums, weights) in sums.iter_mut().zip(&weights) {
+                                for (kx, &weight) in weights.iter().enumerate() {
+                                    let offset = position.wrapping_sub(kx);
+                                    if offset % S == 0 && offset / S < PIXELS {
+                                        let sum = &mut sums[row][offset / S];
+                                        *sum = vector.multiply_add(pixel, weight, *sum);
+                                    }
                                 }
                             }
                         }
-                    }
-                }
+                    );
+                });
             }
         }
-        let sums = sums.iter().flatten().flatten();
-        for (to, &sum) in to.iter_mut().zip(sums) {
-            vector.store(sum, to);
+        for (to, sums) in to.chunks_exact_mut(ROWS * PIXELS).zip(&sums) {
+            for (to, sums) in to.chunks_exact_mut(PIXELS).zip(sums) {
+                for (to, &sum) in to.iter_mut().zip(sums) {
+                    vector.store(sum, to);
+                }
+            }
         }
     }
 

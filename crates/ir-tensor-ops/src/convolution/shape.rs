@@ -83,15 +83,4 @@ impl Convolution {
     pub(crate) fn output_shape(&self) -> [usize; 4] {
         [self.batch, self.outputs, self.out_height, self.out_width]
     }
-
-    /// The (row, column) of every tap of the kernel, in order.
-    pub(crate) fn taps(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let kernel = self.kernel;
-        (0..kernel * kernel).map(move |tap| (tap / kernel, tap % kernel))
-    }
-
-    /// Where a weight lies.
-    pub(crate) fn weight_index(&self, o: usize, i: usize, ky: usize, kx: usize) -> usize {
-        ((o * self.inputs + i) * self.kernel + ky) * self.kernel + kx
-    }
 }

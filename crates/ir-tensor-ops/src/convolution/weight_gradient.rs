@@ -17,12 +17,15 @@ use super::Source;
 use super::pack::{Blocked, Padded, TILE};
 use super::product::Product;
 use super::shape::Convolution;
-use crate::arch::{self, Kernel, LANES, Lanes, Vector};
+use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
 use crate::parallel;
 use crate::scratch::Scratch;
 
 /// Input channels come in groups of this many, whatever the instruction set.
 const GROUP: usize = 8;
+
+/// The pixels of ∂y that are in registers at a time.
+const STEP: usize = TILE / 2;
 
 /// The gradient of the weight `[O, I, K, K]`.
 pub(crate) fn weight_gradient(shape: &Convolution, x: Source<'_>, gradient: &[f32]) -> Vec<f32> {
@@ -203,31 +206,33 @@ fn add_channels<V: Vector, const K: usize, const S: usize, const CHANNELS: usize
     gradient: &[Lanes],
     to: &mut [Lanes],
 ) {
-    let span = (TILE - 1) * S + K;
+    let span = (STEP - 1) * S + K;
     let mut sums = [[vector.splat(0.); K]; CHANNELS];
     for (y, gradient) in gradient.chunks_exact(layout.gradient.row()).enumerate() {
         let row = (y * S + ky) * layout.x.row;
-        for (tile, gradient) in gradient.as_chunks::<TILE>().0.iter().enumerate() {
-            let start = row + tile * TILE * S;
-            let lines: [&[f32]; CHANNELS] =
-                std::array::from_fn(|channel| &x[channel * layout.x.plane() + start..][..span]);
-            for position in 0..span {
-                for (line, sums) in lines.iter().zip(&mut sums) {
+        for (step, gradient) in gradient.as_chunks::<STEP>().0.iter().enumerate() {
+            let start = row + step * STEP * S;
+            let mut pixels = [vector.splat(0.); STEP];
+            for (register, lanes) in pixels.iter_mut().zip(gradient) {
+                *register = vector.load(lanes);
+            }
+            unrolled!(channel in [0, 1, 2, 3, 4, 5, 6, 7] below CHANNELS, {
+                let line = &x[channel * layout.x.plane() + start..][..span];
+                unrolled!(position in [0, 1, 2, 3, 4, 5, 6, 7, 8] below span, {
                     let pixel = vector.splat(line[position]);
-                    for (kx, sum) in sums.iter_mut().enumerate() {
-                        let Some(offset) = position.checked_sub(kx) else {
-                            continue;
-                        };
-                        if offset % S == 0 && offset / S < TILE {
-                            let gradient = vector.load(&gradient[offset / S]);
-                            *sum = vector.multiply_add(pixel, gradient, *sum);
+                    for (kx, sum) in sums[channel].iter_mut().enumerate() {
+                        let offset = position.wrapping_sub(kx);
+                        if offset % S == 0 && offset / S < STEP {
+                            *sum = vector.multiply_add(pixel, pixels[offset / S], *sum);
                         }
                     }
-                }
-            }
+                });
+            });
         }
     }
-    for (to, &sum) in to.iter_mut().zip(sums.iter().flatten()) {
-        vector.store(vector.add(vector.load(to), sum), to);
+    for (to, sums) in to.chunks_exact_mut(K).zip(&sums) {
+        for (to, &sum) in to.iter_mut().zip(sums) {
+            vector.store(vector.add(vector.load(to), sum), to);
+        }
     }
 }

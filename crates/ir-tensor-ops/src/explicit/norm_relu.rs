@@ -187,12 +187,11 @@ impl Kernel for MaskAndSum<'_> {
             .x
             .chunks_exact(plane)
             .zip(self.gradient.chunks_exact_mut(plane));
-        self.norm
-            .affine()
-            .iter()
-            .zip(planes)
-            .map(|(&affine, (x, gradient))| planes::mask_and_sum(affine, self.relu, x, gradient))
-            .collect()
+        let mut sums = Vec::with_capacity(self.norm.channels());
+        for (&affine, (x, gradient)) in self.norm.affine().iter().zip(planes) {
+            sums.push(planes::mask_and_sum(affine, self.relu, x, gradient));
+        }
+        sums
     }
 }
 

@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::explicit::norm_relu;
 use crate::input::{self, Input, Output};
 use crate::norm::Norm;
-use crate::planes::{self, Moments};
-use crate::statistics::ChannelStatistics;
+use crate::planes;
+use crate::statistics::{self, ChannelStatistics};
 
 /// y = conv(relu(norm(x)), weight) + bias + residual; relu(norm(x)) is never stored.
 ///
@@ -86,11 +86,8 @@ pub fn norm_relu_conv2d_with_statistics(
         padding,
     )?;
     let plane = call.shape.out_height * call.shape.out_width;
-    let (y, moments) = call.forward(norm, bias, residual, |image: &[f32]| {
-        image
-            .chunks_exact(plane)
-            .map(planes::moments)
-            .collect::<Vec<Moments>>()
+    let (y, moments) = call.forward(norm, bias, residual, |image| {
+        statistics::image_moments(image, plane)
     })?;
     let statistics = ChannelStatistics::merge(&moments, plane);
     Ok((input::output(y, &call.shape.output_shape())?, statistics))
@@ -229,11 +226,11 @@ impl Call {
         };
         let weight = self.weight.values();
         let finish = |index: usize, image: &mut [f32]| {
-            arch::run(Finish {
-                residual: residual.map(|r| &r[index * image.len()..][..image.len()]),
-                image,
-                look: &look,
-            })
+            if let Some(residual) = residual {
+                let residual = &residual[index * image.len()..][..image.len()];
+                arch::run(AddResidual { residual, image });
+            }
+            look(image)
         };
         Ok(convolution::forward(
             &self.shape,
@@ -245,21 +242,17 @@ impl Call {
     }
 }
 
-/// Adds the residual to one image and looks at it, while it is in the cache.
-struct Finish<'a, L> {
+/// Adds the residual to one image while it is in the cache.
+struct AddResidual<'a> {
+    residual: &'a [f32],
     image: &'a mut [f32],
-    residual: Option<&'a [f32]>,
-    look: &'a L,
 }
 
-impl<T, L: Fn(&[f32]) -> T> Kernel for Finish<'_, L> {
-    type Output = T;
+impl Kernel for AddResidual<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) -> T {
-        if let Some(residual) = self.residual {
-            planes::add(residual, self.image);
-        }
-        (self.look)(self.image)
+    fn run<V: Vector>(self, _vector: V) {
+        planes::add(self.residual, self.image);
     }
 }
