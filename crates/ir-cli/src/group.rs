@@ -139,6 +139,11 @@ impl Group {
             .filter_map(move |run| run.results.as_ref()?.splits.get(name))
     }
 
+    /// The test split of every run, then the training split of every run.
+    pub(crate) fn all_splits(&self) -> impl Iterator<Item = &Split> {
+        self.splits("test").chain(self.splits("train"))
+    }
+
     /// One number of a split, over the runs.
     pub(crate) fn summary(
         &self,
@@ -200,30 +205,33 @@ fn same_settings(a: &RunInfo, b: &RunInfo) -> bool {
     comparable(a) == comparable(b)
 }
 
-/// The model's name, with the data set and the number of epochs where the name alone would not
-/// tell two groups apart.
+/// The model's name; in brackets the data set where the images are synthetic or the groups are
+/// on several, and what else tells the group from its twins.
 fn title(group: &Group, all: &[Group]) -> String {
     let info = group.info();
-    let mut title = info.model.clone();
-    if all.iter().any(|other| other.info().dataset != info.dataset) {
-        title = format!("{title}, {}", dataset_name(&info.dataset));
+    let mut more = Vec::new();
+    if info.synthetic || all.iter().any(|other| other.info().dataset != info.dataset) {
+        more.push(dataset_name(&info.dataset));
     }
-    let twins: Vec<&Group> = all
-        .iter()
-        .filter(|g| g.info().model == info.model && g.info().dataset == info.dataset)
-        .collect();
+    let is_twin =
+        |other: &&Group| other.info().model == info.model && other.info().dataset == info.dataset;
+    let twins: Vec<&Group> = all.iter().filter(is_twin).collect();
     if twins.len() > 1 {
-        if twins
+        let same_epochs = twins
             .iter()
-            .all(|g| std::ptr::eq(*g, group) || g.info().epochs != info.epochs)
-        {
-            title = format!("{title}, {} epochs", info.epochs);
-        } else {
-            let position = twins.iter().position(|g| std::ptr::eq(*g, group));
-            title = format!("{title} ({})", position.unwrap_or(0) + 1);
+            .filter(|g| g.info().epochs == info.epochs)
+            .count();
+        more.push(format!("{} epochs", info.epochs));
+        if same_epochs > 1 {
+            let position = twins.iter().position(|twin| std::ptr::eq(*twin, group));
+            more.push(format!("settings {}", position.unwrap_or(0) + 1));
         }
     }
-    title
+    if more.is_empty() {
+        info.model.clone()
+    } else {
+        format!("{} ({})", info.model, more.join(", "))
+    }
 }
 
 /// A data set's name as its readers write it.
@@ -231,8 +239,8 @@ pub(crate) fn dataset_name(dataset: &str) -> String {
     match dataset {
         "cifar10" => "CIFAR-10".into(),
         "cifar100" => "CIFAR-100".into(),
-        "synthetic10" => "synthetic images, 10 classes".into(),
-        "synthetic100" => "synthetic images, 100 classes".into(),
+        "synthetic10" => "synthetic, 10 classes".into(),
+        "synthetic100" => "synthetic, 100 classes".into(),
         other => other.into(),
     }
 }

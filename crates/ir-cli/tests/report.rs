@@ -133,7 +133,11 @@ fn one_run() {
             .starts_with("<p class=\"data\">Data: real images, CIFAR-10.</p>")
     );
     assert!(page.contains("standard deviation over samples"));
-    assert!(page.contains("resnet-32: 8 epochs instead of 300; one seed instead of 4."));
+    assert!(page.contains(
+        "resnet-32: 8 epochs instead of 300; one seed instead of 4; \
+         measured on 5,000 of 50,000 training images; measured on 5,000 of 10,000 test images."
+    ));
+    assert!(page.contains("<dt>analysis: command</dt><dd>ir analyze</dd>"));
     assert!(page.contains("sha256:0f343b0931126a20f133d67c2b018a3b"));
     assert!(
         !page.contains("http://")
@@ -261,12 +265,35 @@ fn what_is_missing_is_named() {
     let page = read(&folder.join("out/report.html"));
     assert!(page.contains("a has no results.json"));
     assert!(page.contains("b has no history.jsonl"));
+    assert!(page.contains("<b>Not measured:</b> resnet-32."));
+    assert!(page.contains("<b>Not measured:</b> single-representation."));
     let found = verdicts(&folder.join("out"), "fig4-cosine-negative");
     let expected = [
         ("resnet-32", "not_measured"),
         ("single-representation", "held"),
     ];
     assert_eq!(found, pairs(&expected));
+
+    // An analysis of the training split alone is drawn, and judged where the test split is not
+    // asked for.
+    let path = folder.join("b/results.json");
+    let mut results: Value = serde_json::from_str(&read(&path)).expect("JSON");
+    let splits = results["splits"].as_object_mut().expect("splits");
+    splits.remove("test").expect("a split");
+    fs::write(&path, results.to_string()).expect("written");
+    report_well(&folder, &["b"], "out");
+    check_figures(
+        &folder.join("out"),
+        &["fig2", "fig3", "fig4", "fig6", "fig7"],
+    );
+    assert!(read(&folder.join("out/report.html")).contains("b was not analysed on the test split"));
+    for (id, verdict) in [
+        ("fig6-train-loss-falls", "held"),
+        ("fig4-cosine-negative", "not_measured"),
+    ] {
+        let found = verdicts(&folder.join("out"), id);
+        assert_eq!(found, pairs(&[("single-representation", verdict)]), "{id}");
+    }
 
     // With nothing measured there is a page without figures, and none of an earlier report.
     fs::remove_file(folder.join("a/history.jsonl")).expect("removed");
@@ -373,4 +400,42 @@ fn other_files_in_the_folder_stay() {
         .filter(|name| name.starts_with('.'))
         .collect();
     assert!(names.is_empty(), "{names:?}");
+}
+
+#[test]
+fn runs_with_other_settings_are_another_panel() {
+    let folder = folder("settings");
+    for (name, epochs, rate) in [
+        ("a", 8, "0.1"),
+        ("b", 8, "0.1"),
+        ("c", 16, "0.1"),
+        ("d", 16, "0.2"),
+    ] {
+        Sample::three_stages("resnet-32", 5, if name == "b" { 2 } else { 1 })
+            .write(&folder.join(name));
+        let path = folder.join(name).join("run.json");
+        let run = read(&path)
+            .replace("\"epochs\":8", &format!("\"epochs\":{epochs}"))
+            .replace(
+                "\"learning_rate\":0.1}",
+                &format!("\"learning_rate\":{rate}}}"),
+            );
+        fs::write(&path, run).expect("written");
+    }
+    report_well(&folder, &["a", "b", "c", "d"], "out");
+    let names = |out: &str| -> Vec<String> {
+        let found = verdicts(&folder.join(out), "fig4-cosine-negative");
+        found.into_iter().map(|(network, _)| network).collect()
+    };
+    let with_settings = |n: usize| format!("resnet-32 (16 epochs, settings {n})");
+    assert_eq!(
+        names("out"),
+        [
+            "resnet-32 (8 epochs)".to_owned(),
+            with_settings(2),
+            with_settings(3)
+        ]
+    );
+    report_well(&folder, &["a", "b"], "seeds");
+    assert_eq!(names("seeds"), ["resnet-32"]);
 }

@@ -42,6 +42,20 @@ pub enum Error {
         found: String,
     },
 
+    /// A parquet file is compressed in a way that is not read.
+    #[error(
+        "{}: column {column}: expected no compression or snappy, found {found}; write the file anew with one of these",
+        file.display()
+    )]
+    Compression {
+        /// The file.
+        file: PathBuf,
+        /// The column.
+        column: String,
+        /// Its compression.
+        found: String,
+    },
+
     /// An image is not 32 × 32 pixels.
     #[error(
         "{}: sample {sample}: expected an image of 32×32 pixels, found {width}×{height}; only data sets in CIFAR's form can be read",
@@ -160,8 +174,8 @@ pub enum Error {
 
     /// A data set is nowhere on this machine and fetching it was not allowed.
     #[error(
-        "{name} is not on this machine and the network is switched off (HF_HUB_OFFLINE or --offline); looked at {}; fetch it once with `ir data fetch {name}` while online, or use `--data FOLDER`",
-        listed("", looked)
+        "{name} is not on this machine and the network is switched off (HF_HUB_OFFLINE or --offline){}; fetch it once with `ir data fetch {name}` while online, or use `--data FOLDER`",
+        listed("; looked at ", looked)
     )]
     Offline {
         /// The data set.

@@ -10,9 +10,9 @@
 //!
 //! Which split it holds is read from the content where that says so (`batch_label` of the
 //! python batches), else from its name or its folder's (`train`, `data_batch`; `test`,
-//! `valid`, `val`); no format but the python batches says it in its content. A file that
-//! the usual names promise to be data and that is not (a truncated `data_batch_3.bin`) is
-//! an error; any other foreign file is passed over.
+//! `valid`, `val`); no format but the python batches says it in its content. A damaged
+//! parquet file, or one of the archives' names with other content (a truncated
+//! `data_batch_3.bin`), is an error; any other foreign file is passed over.
 //!
 //! Where one data set is there in several formats, parquet goes before binary before python.
 
@@ -173,7 +173,7 @@ fn search(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Found>> {
                 format,
                 labels,
             }),
-            Probe::Foreign(reason) if is_promised(&path) => {
+            Probe::Foreign(reason) if format != Format::Parquet && is_promised(&path) => {
                 return Err(malformed(
                     &path,
                     "content",
@@ -256,7 +256,7 @@ fn identify(path: &Path) -> Result<Option<(Format, Probe)>> {
             "a whole number of records of 3,073 or 3,074 bytes",
         )
     };
-    let found = format!("{} in {length} bytes", head.escape_ascii());
+    let found = format!("{length} bytes that begin with `{}`", head.escape_ascii());
     Err(malformed(path, place, expected, found))
 }
 

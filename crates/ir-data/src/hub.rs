@@ -60,7 +60,9 @@ pub fn fetch(
     locations: &Locations,
     progress: &mut dyn FnMut(&FetchProgress),
 ) -> Result<PathBuf> {
-    fetch_after(labels, locations, Vec::new(), progress)
+    let cache = locations.hub_cache.iter();
+    let looked = cache.map(|cache| cache.display().to_string()).collect();
+    fetch_after(labels, locations, looked, progress)
 }
 
 /// As [`fetch`], with the places that were `looked` at before for the message.
@@ -76,10 +78,18 @@ pub(crate) fn fetch_after(
         reason,
         looked: looked.clone(),
     };
-    let cache = locations
-        .hub_cache
-        .as_ref()
-        .ok_or_else(|| failed("no cache folder: neither HF_HOME nor HOME is set".into()))?;
+    let offline = || Error::Offline {
+        name: labels.name().into(),
+        looked: looked.clone(),
+    };
+    let Some(cache) = &locations.hub_cache else {
+        let reason = "no folder to put it in: neither HF_HOME nor HOME is set";
+        return Err(if locations.offline {
+            offline()
+        } else {
+            failed(reason.into())
+        });
+    };
     // hf-hub links its files by relative paths, which it makes of absolute ones.
     let cache = std::path::absolute(cache).map_err(|error| failed(error.to_string()))?;
     let files = files(labels);
@@ -89,10 +99,7 @@ pub(crate) fn fetch_after(
         .filter(|file| cached.get(file).is_none())
         .collect();
     if locations.offline && !missing.is_empty() {
-        return Err(Error::Offline {
-            name: labels.name().into(),
-            looked,
-        });
+        return Err(offline());
     }
     if !missing.is_empty() {
         // Public data needs no token, and an expired one would be refused.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::classes::LabelSet;
 use crate::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::hub::FetchProgress;
 use crate::synthetic::{self, Classes};
 use crate::{folder, hub};
 
@@ -103,11 +104,23 @@ impl Dataset {
     /// a named data set cannot be had; [`Error::NoData`], [`Error::Ambiguous`],
     /// [`Error::MissingSplit`] and the errors of the readers for what is in a folder.
     pub fn open(data: &str, locations: &Locations) -> Result<Self> {
+        Self::open_with_progress(data, locations, &mut |_| {})
+    }
+
+    /// As [`open`](Self::open), and tells `progress` how far a transfer is if one is needed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_progress(
+        data: &str,
+        locations: &Locations,
+        progress: &mut dyn FnMut(&FetchProgress),
+    ) -> Result<Self> {
         match data {
             "synthetic" | "synthetic10" => drawn(Classes::Ten),
             "synthetic100" => drawn(Classes::Hundred),
             _ => match LabelSet::from_name(data) {
-                Some(labels) => open_named(labels, locations),
+                Some(labels) => open_named(labels, locations, progress),
                 None if Path::new(data).is_dir() => folder::open(Path::new(data), None),
                 None => Err(Error::UnknownName { data: data.into() }),
             },
@@ -124,7 +137,11 @@ fn drawn(classes: Classes) -> Result<Dataset> {
     )
 }
 
-fn open_named(labels: LabelSet, locations: &Locations) -> Result<Dataset> {
+fn open_named(
+    labels: LabelSet,
+    locations: &Locations,
+    progress: &mut dyn FnMut(&FetchProgress),
+) -> Result<Dataset> {
     let mut looked = Vec::new();
     for place in locations.folders(labels) {
         if !place.is_dir() {
@@ -141,7 +158,7 @@ fn open_named(labels: LabelSet, locations: &Locations) -> Result<Dataset> {
             other => return other,
         }
     }
-    let folder = hub::fetch_after(labels, locations, looked, &mut |_| {})?;
+    let folder = hub::fetch_after(labels, locations, looked, progress)?;
     folder::open(&folder, Some(labels))
 }
 

@@ -143,6 +143,18 @@ fn offline_names_every_place_and_the_command() {
 }
 
 #[test]
+fn offline_without_any_place_to_look() {
+    let error = Dataset::open("cifar100", &nowhere()).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error:?}");
+    let online = Locations {
+        offline: false,
+        ..nowhere()
+    };
+    let error = Dataset::open("cifar100", &online).unwrap_err();
+    assert_says(&error.to_string(), &["HF_HOME", "no folder to put it in"]);
+}
+
+#[test]
 fn a_damaged_file_is_not_replaced_from_the_network() {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "cifar10/data_batch_1.bin", b"half a batch");
@@ -184,51 +196,50 @@ fn what_is_neither_folder_nor_name() {
     assert_says(&error.to_string(), &["`cifar-10`", "synthetic100"]);
 }
 
-/// Answers requests for the fixtures as the hub does, until the test ends.
+/// Answers requests for the fixtures as the hub does: the file's address leads to another
+/// one by a redirection, which carries the commit and the checksum.
 fn serve(listener: &TcpListener, damage: bool) {
     for stream in listener.incoming() {
-        let stream = stream.unwrap();
-        let _ = answer(stream, damage);
+        // A client may hang up early.
+        let _ = answer(stream.unwrap(), damage);
     }
 }
 
 fn answer(mut stream: TcpStream, damage: bool) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap()?;
-    let mut start = 0;
-    let mut only_one_byte = false;
-    for line in lines {
-        let line = line?.to_lowercase();
-        if let Some(range) = line.strip_prefix("range: bytes=") {
-            only_one_byte = range == "0-0";
-            start = range.split('-').next().unwrap().parse().unwrap();
-        }
-        if line.is_empty() {
-            break;
-        }
+    let headers: Vec<String> = lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.to_lowercase())
+        .collect();
+    let path = request.split(' ').nth(1).unwrap();
+    let address = stream.local_addr()?;
+    if let Some(file) = path.strip_prefix("/datasets/uoft-cs/cifar10/resolve/main/") {
+        let etag = sha256(&fs::read(fixture("parquet10").join(file))?);
+        return write!(
+            stream,
+            "HTTP/1.1 302 Found\r\nlocation: http://{address}/blob/{file}\r\n\
+             x-repo-commit: {COMMIT}\r\nx-linked-etag: \"{etag}\"\r\n\
+             content-length: 0\r\nconnection: close\r\n\r\n"
+        );
     }
-    let prefix = "GET /datasets/uoft-cs/cifar10/resolve/main/";
-    let file = request
-        .strip_prefix(prefix)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap();
-    let content = fs::read(fixture("parquet10").join(file)).unwrap();
-    let etag = sha256(&content);
-    let mut body = if only_one_byte {
-        content[..1].to_vec()
-    } else {
-        content[start..].to_vec()
-    };
-    if damage && !only_one_byte {
-        body[100] ^= 1;
+    let file = path.strip_prefix("/blob/").unwrap();
+    let content = fs::read(fixture("parquet10").join(file))?;
+    let range = headers
+        .iter()
+        .find_map(|line| line.strip_prefix("range: bytes="));
+    let (first, last) = range.unwrap().split_once('-').unwrap();
+    let first: usize = first.parse().unwrap();
+    let last = last.parse().unwrap_or(content.len() - 1);
+    let mut body = content[first..=last].to_vec();
+    if damage {
+        body[0] ^= 1;
     }
     write!(
         stream,
-        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: {COMMIT}\r\netag: \"{etag}\"\r\n\
-         content-range: bytes {start}-{}/{}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        start + body.len() - 1,
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {first}-{last}/{}\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
         content.len(),
         body.len()
     )?;
@@ -259,7 +270,7 @@ fn a_named_data_set_is_fetched_and_then_found() {
     let locations = with_hub(false, cache.path());
     let mut last = None;
     fetch(LabelSet::Cifar10, &locations, &mut |progress| {
-        last = Some(progress.clone())
+        last = Some(progress.clone());
     })
     .unwrap();
     let last = last.unwrap();

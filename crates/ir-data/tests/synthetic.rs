@@ -28,6 +28,29 @@ fn a_sample_depends_on_seed_split_and_index_alone() {
 }
 
 #[test]
+fn the_pictures_are_the_same_on_every_machine() {
+    // A change of these is a change of the data set: earlier results no longer compare.
+    let sums = |classes| {
+        let drawn = dataset(classes, 0, 100, 100).unwrap();
+        [drawn.train().checksum(), drawn.test().checksum()]
+    };
+    assert_eq!(
+        sums(Classes::Ten),
+        [
+            "b8d98b5da531322dab189732e06a6700bd41c71010dbbb6c6376d9c79d9eed1e",
+            "7fc034f22ee3a35328c35b3e2fffe313f559deb6ad0dba6c007025cf2ac1e91d",
+        ]
+    );
+    assert_eq!(
+        sums(Classes::Hundred),
+        [
+            "b3ff5a554fe5c9dd99f35384d2ea266b24b91f416509dc69e2472f1e340c4500",
+            "d13c8417b592832f53d4d09da938aa5a2225aceaf8731e8fadac0781d52330de",
+        ]
+    );
+}
+
+#[test]
 fn labels_go_round() {
     let drawn = dataset(Classes::Hundred, 0, 300, 100).unwrap();
     assert_eq!(drawn.train().class_counts(100), [3; 100]);

@@ -7,12 +7,13 @@
 use std::cmp::Ordering;
 
 use ir_analysis::Number;
-use ir_analysis::results::{Results, Split};
+use ir_analysis::results::Results;
 use serde::Serialize;
 
 use crate::group::{Group, Summary};
 
 mod criteria;
+mod measures;
 
 /// The version of `claims.json`.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -237,11 +238,6 @@ impl Unit {
             _ => format!("{}{unit}", write(summary.mean)),
         }
     }
-}
-
-/// The test split.
-fn test(results: &Results) -> Option<&Split> {
-    results.splits.get("test")
 }
 
 /// The middle value, of an even number the mean of the two in the middle; values that are not

@@ -1,11 +1,13 @@
 //! What Fig. 2, 3 and 4 share: one panel a network, blocks along the x axis, the train and the
 //! test split in it.
 
+use ir_analysis::results::BlockMeasures;
+
 use crate::group::{BlockSummary, Group};
 
 use super::colour::Colour;
 use super::panel::{Labels, Panel, Point, Series};
-use super::scale::{Scale, significant};
+use super::scale::{Scale, significant, thousands};
 use super::scene::{Scene, Stroke};
 
 /// Width of every figure in pixels.
@@ -151,7 +153,7 @@ impl Look {
 
 /// Block summaries as a series, values times `unit`.
 pub(crate) fn series(blocks: &[BlockSummary], look: Look, label: &str, unit: f64) -> Series {
-    let dense = blocks.len() > 40;
+    let dense = blocks.last().is_some_and(|last| last.block > 40);
     let radius = match (look.strong, dense) {
         (true, false) => 3.2,
         (true, true) => 2.2,
@@ -191,11 +193,35 @@ fn note(block: &BlockSummary, label: &str, unit: f64) -> String {
     )
 }
 
+/// How many test images had to be left out of a mean, where there are any: the most at one block.
+pub(crate) fn left_out(
+    group: &Group,
+    what: &str,
+    count: impl Fn(&BlockMeasures) -> usize,
+) -> String {
+    let each = group.splits("test").flat_map(|split| {
+        let count = &count;
+        split
+            .blocks
+            .iter()
+            .map(move |block| (count(block), split.samples))
+    });
+    match each.max() {
+        Some((most, samples)) if most > 0 => format!(
+            " Up to {} of {} images have no {what} at a block and are left out of its mean.",
+            thousands(most),
+            thousands(samples)
+        ),
+        _ => String::new(),
+    }
+}
+
 /// The sentence on hollow marks, where there are any.
 pub(crate) fn transition_sentence(groups: &[&Group]) -> &'static str {
     let transitions = groups.iter().any(|group| {
-        let mut splits = group.splits("test").chain(group.splits("train"));
-        splits.any(|split| split.blocks.iter().any(|block| block.transition))
+        group
+            .all_splits()
+            .any(|split| split.blocks.iter().any(|block| block.transition))
     });
     if transitions {
         " Hollow marks: transition blocks, whose shortcut is a convolution; \

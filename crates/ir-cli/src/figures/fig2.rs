@@ -5,15 +5,15 @@ use ir_analysis::results::{BlockMeasures, Split};
 use crate::claims::median;
 use crate::group::{BlockSummary, Group};
 
-use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
+use super::blocks::{BlockFigure, BlockPanel, Look, left_out, series, transition_sentence};
 use super::scale::{Scale, significant};
-use super::{Figure, band_sentence};
+use super::{Figure, SPLITS, absent, band_sentence};
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
     let shown: Vec<&Group> = groups
         .iter()
-        .filter(|g| !ratios(g, "test").is_empty())
+        .filter(|g| SPLITS.iter().any(|split| !ratios(g, split).is_empty()))
         .collect();
     let panels: Vec<BlockPanel<'_>> = shown.iter().map(|group| panel(group)).collect();
     let values: Vec<f64> = panels
@@ -34,6 +34,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         paper: "Train and validation overlap; in single-representation and avg-pooling the first \
                 blocks change the representation most (ratio up to 2) and the ratio then falls \
                 steadily, in resnet-110 and wide less drastically.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!("{}{}", band_sentence(&shown), transition_sentence(&shown)),
         svg: figure.svg(),
@@ -70,7 +71,7 @@ fn seen(group: &Group) -> Option<String> {
     let first = test.first()?;
     Some(format!(
         "{}: on test images block {} starts at {}, the median block is at {}; the largest is \
-         block {}{} with {}, the smallest block {} with {}.",
+         block {}{} with {}, the smallest block {} with {}.{}",
         group.title,
         first.block,
         significant(first.summary.mean, 2),
@@ -84,5 +85,6 @@ fn seen(group: &Group) -> Option<String> {
         significant(largest.summary.mean, 2),
         smallest.block,
         significant(smallest.summary.mean, 2),
+        left_out(group, "ratio (h_j = 0)", |block| block.undefined.l2_ratio),
     ))
 }

@@ -5,17 +5,17 @@ use ir_analysis::results::{BlockMeasures, Split};
 use crate::claims::median;
 use crate::group::{BlockSummary, Group};
 
-use super::Figure;
 use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
 use super::colour::Colour;
 use super::scale::Scale;
 use super::scene::Stroke;
+use super::{Figure, SPLITS, absent};
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
     let shown: Vec<&Group> = groups
         .iter()
-        .filter(|g| !dropped(g, "test").is_empty())
+        .filter(|g| SPLITS.iter().any(|split| !dropped(g, split).is_empty()))
         .collect();
     let figure = BlockFigure {
         panels: shown.iter().map(|group| panel(group)).collect(),
@@ -35,6 +35,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         paper: "In single-representation and avg-pooling dropping the first block is catastrophic \
                 and dropping a higher one costs almost nothing; in resnet-110 and wide the cost is \
                 mild everywhere.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
             "Dropping block j sets F_j := 0. Dashed: the whole network on test images; dotted: guessing. {bands}{}",
@@ -77,25 +78,25 @@ fn seen(group: &Group) -> Option<String> {
     let costs = group.per_block("test", |split, block| {
         Some((100.0 * (split.accuracy - block.drop_accuracy?), None))
     });
-    let dearest = costs
+    let costliest = costs
         .iter()
         .max_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     let middle = median(costs.iter().map(|block| block.summary.mean))?;
     let first = costs.first()?;
     Some(format!(
         "{}: dropping block {} costs {} points of test accuracy, the median block {}; the \
-         dearest is block {}{} with {}.",
+         costliest is block {}{} with {}.",
         group.title,
         first.block,
         points(first.summary.mean),
         points(middle),
-        dearest.block,
-        if dearest.transition {
+        costliest.block,
+        if costliest.transition {
             " (a transition)"
         } else {
             ""
         },
-        points(dearest.summary.mean),
+        points(costliest.summary.mean),
     ))
 }
 

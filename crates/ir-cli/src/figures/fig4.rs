@@ -4,10 +4,10 @@ use ir_analysis::results::{BlockMeasures, Split};
 
 use crate::group::{BlockSummary, Group};
 
-use super::blocks::{BlockFigure, BlockPanel, Look, series, transition_sentence};
+use super::blocks::{BlockFigure, BlockPanel, Look, left_out, series, transition_sentence};
 use super::colour::Colour;
 use super::scale::{Scale, significant};
-use super::{Figure, band_sentence};
+use super::{Figure, SPLITS, absent, band_sentence};
 
 const EXIT_TEST: Look = Look {
     colour: Colour::ExitGradient,
@@ -22,7 +22,7 @@ const EXIT_TRAIN: Look = Look {
 pub(crate) fn draw(groups: &[Group]) -> Figure {
     let shown: Vec<&Group> = groups
         .iter()
-        .filter(|g| !network(g, "test").is_empty())
+        .filter(|g| SPLITS.iter().any(|split| !network(g, split).is_empty()))
         .collect();
     let panels: Vec<BlockPanel<'_>> = shown.iter().map(|group| panel(group)).collect();
     let values = panels
@@ -43,6 +43,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         title: "Figure 4: cosine between a block's output and the loss gradient",
         paper: "Negative for all blocks, more so for the higher ones and in the deeper networks; \
                 about −0.1 in the last block.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
             "Blue and orange-red: the gradient back-propagated through all later blocks. Green: \
@@ -88,11 +89,14 @@ fn seen(group: &Group) -> Option<String> {
         .min_by(|a, b| a.summary.mean.total_cmp(&b.summary.mean))?;
     Some(format!(
         "{}: on test images {negative} of {} blocks have a negative mean cosine; the last block \
-         is at {}, the lowest is block {} with {}.",
+         is at {}, the lowest is block {} with {}.{}",
         group.title,
         test.len(),
         significant(last.summary.mean, 2),
         lowest.block,
         significant(lowest.summary.mean, 2),
+        left_out(group, "angle (a zero or overflowed vector)", |block| block
+            .undefined
+            .cosine),
     ))
 }

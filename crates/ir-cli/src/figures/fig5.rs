@@ -3,12 +3,12 @@
 use crate::group::{Group, Summary};
 use crate::run::{Epoch, EpochExit};
 
-use super::Figure;
 use super::blocks::{LEFT, WIDTH};
 use super::colour::Colour;
 use super::panel::{Labels, Panel, Point, Series};
 use super::scale::{Scale, significant};
 use super::scene::{Scene, Stroke};
+use super::{Figure, SPLITS, absent};
 
 const RIGHT: f64 = 88.0;
 const ABOVE: f64 = 34.0;
@@ -16,25 +16,31 @@ const HEIGHT: f64 = 240.0;
 const BELOW: f64 = 52.0;
 /// At most this many lines are named; the colours show the order of the others.
 const NAMED: usize = 12;
-const SPLITS: [&str; 2] = ["train", "test"];
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
     let shown: Vec<&Group> = groups
         .iter()
-        .filter(|g| !exits(g, "test").is_empty())
+        .filter(|g| SPLITS.iter().any(|split| !exits(g, split).is_empty()))
         .collect();
     Figure {
         name: "fig5",
         title: "Figure 5: accuracy of each exit of the last stage over training",
         paper: "Plugging the head in after each block of the last stage, accuracy rises gradually \
                 with every block, throughout training.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: "Each line is the head applied after one block of the last stage, dark for the \
-                  first and light for the last; “entrance” is the stage's input. Measured on a \
+                  first and light for the last; “entrance” is the \
+                  input of the stage (s_j if its first block is a transition). Measured on a \
                   fixed part of each split, without augmentation; epoch 0 is the network before \
                   its first step."
-            .into(),
+            .to_owned()
+            + if shown.iter().any(|group| group.over_seeds()) {
+                " Several seeds of a network are averaged."
+            } else {
+                ""
+            },
         svg: svg(&shown),
     }
 }

@@ -4,12 +4,12 @@ use ir_analysis::results::{Exit, Split};
 
 use crate::group::{Group, Summary};
 
-use super::Figure;
 use super::blocks::{LEFT, WIDTH};
 use super::panel::{Labels, Panel, Point, Series};
 use super::samples::{ACCURACY, ENTROPY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, minus, significant, thousands};
 use super::scene::{Scene, Stroke};
+use super::{Figure, SPLITS, absent};
 
 /// Exits shown, as in the paper.
 const SHOWN: usize = 5;
@@ -20,7 +20,6 @@ const HEIGHT: f64 = 150.0;
 const BETWEEN: f64 = 24.0;
 const BELOW: f64 = 52.0;
 const QUANTITIES: [Quantity; 3] = [ACCURACY, LOSS, ENTROPY];
-const SPLITS: [&str; 2] = ["train", "test"];
 
 /// Draws it.
 pub(crate) fn draw(groups: &[Group]) -> Figure {
@@ -30,17 +29,23 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
     } else {
         ""
     };
+    let entrance = if shown.iter().any(|group| places(group).contains(&None)) {
+        " “in” is the entrance of the last stage, before its first block."
+    } else {
+        ""
+    };
     Figure {
         name: "fig6",
         title: "Figure 6: the last exits, by group of samples",
         paper: "Borderline examples gain accuracy at the expense of the loss of those already \
                 correct; entropy falls in all groups; training loss falls evenly, test loss rises \
                 after the last block.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
             "The head applied after each of the last {SHOWN} blocks; in brackets, how many \
              samples a group has. {} A sample is borderline if |p(correct) − max p(other)| < 0.1 \
-             there.{bands}",
+             there.{entrance}{bands}",
             reference_sentence(&shown)
         ),
         svg: svg(&shown),
@@ -113,7 +118,7 @@ fn last(split: &Split) -> &[Exit] {
 }
 
 fn places(group: &Group) -> Vec<Option<usize>> {
-    let first = group.splits("test").find(|split| !split.exits.is_empty());
+    let first = group.all_splits().find(|split| !split.exits.is_empty());
     first.map_or(Vec::new(), |split| {
         last(split).iter().map(|exit| exit.after_block).collect()
     })
@@ -177,10 +182,7 @@ fn label(group: &Group, split: &str, samples: &SampleGroup) -> String {
 
 /// Where the groups were decided, if every network says the same kind of place.
 fn reference_sentence(groups: &[&Group]) -> &'static str {
-    let splits: Vec<&Split> = groups
-        .iter()
-        .flat_map(|group| group.splits("test"))
-        .collect();
+    let splits: Vec<&Split> = groups.iter().flat_map(|group| group.all_splits()).collect();
     let first = |split: &&Split| last(split).first().is_some_and(|exit| exit.reference);
     let end = |split: &&Split| split.exits.last().is_some_and(|exit| exit.reference);
     if splits.iter().all(first) {

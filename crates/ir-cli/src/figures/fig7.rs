@@ -4,21 +4,20 @@ use ir_analysis::results::{ScaleSource, Split, Unroll, UnrollStep};
 
 use crate::group::{Group, Summary};
 
-use super::Figure;
 use super::blocks::{LEFT, Look, WIDTH};
 use super::colour::Colour;
 use super::panel::{LARGE, Labels, MEDIUM, Panel, Point, Series};
 use super::samples::{ACCURACY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, significant};
 use super::scene::{Scene, Stroke, Type};
+use super::{Figure, SPLITS, absent};
 
 const RIGHT: f64 = 118.0;
 const GAP: f64 = 8.0;
 const ABOVE: f64 = 52.0;
 const HEIGHT: f64 = 124.0;
-const BETWEEN: f64 = 30.0;
+const BETWEEN: f64 = 38.0;
 const BELOW: f64 = 52.0;
-const SPLITS: [&str; 2] = ["train", "test"];
 
 /// One row of panels.
 enum Row {
@@ -46,6 +45,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         paper: "Without scaling the activations explode; with it training loss falls further \
                 (0.0012 to 0.001), test loss rises, borderline test examples go from 43 % to 53 % \
                 accuracy, and the cosine stays negative.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: "Step k applies the last block's branch k more times, its output times the \
                   scale: h ← h + scale · F(h). Thick: test, thin: train. The groups are decided at \
@@ -211,7 +211,7 @@ impl Variant {
 
 /// The ways of the first run that has any.
 fn variants(group: &Group) -> Vec<Variant> {
-    let first = group.splits("test").find(|split| !split.unroll.is_empty());
+    let first = group.all_splits().find(|split| !split.unroll.is_empty());
     let unrolls = first.map_or(&[][..], |split| &split.unroll);
     unrolls
         .iter()
@@ -232,15 +232,12 @@ fn variant(group: &Group, unroll: &Unroll) -> Variant {
         title: String::new(),
     };
     let mut scales: Vec<f64> = group
-        .splits("test")
+        .all_splits()
         .filter_map(|split| Some(variant.of(split)?.scale))
         .collect();
     scales.sort_by(f64::total_cmp);
     scales.dedup();
-    let scales: Vec<String> = scales
-        .into_iter()
-        .map(|scale| significant_short(scale))
-        .collect();
+    let scales: Vec<String> = scales.into_iter().map(significant_short).collect();
     variant.title = match source {
         ScaleSource::Unscaled => "not scaled".into(),
         ScaleSource::Fixed => format!("scale {} (fixed)", scales.join(", ")),
@@ -306,31 +303,38 @@ fn point(step: usize, summary: Summary, split: &str) -> Point {
 }
 
 fn seen(group: &Group) -> Option<String> {
-    let mut parts = Vec::new();
-    for variant in variants(group) {
-        let stroke = Look::TEST.stroke();
-        let of = |split: &str, samples: usize, quantity: &Quantity| {
-            let value = |step: &UnrollStep| by_samples(step, &SAMPLE_GROUPS[samples], quantity);
-            let points = series(group, &variant, split, stroke, "", value).points;
-            let (first, last) = (points.first()?.y, points.last()?.y);
-            Some(format!(
-                "{} to {}",
-                significant(first, 3),
-                significant(last, 3)
-            ))
-        };
-        let Some(test) = of("test", 2, &LOSS) else {
-            continue;
-        };
-        let train = of("train", 2, &LOSS).map_or(String::new(), |t| format!(", train loss {t}"));
-        let borderline = of("test", 1, &ACCURACY).map_or(String::new(), |b| {
-            format!(", borderline test accuracy {b} %")
-        });
-        parts.push(format!(
-            "{}: test loss {test}{train}{borderline}",
-            variant.title
-        ));
+    let parts: Vec<String> = variants(group)
+        .iter()
+        .filter_map(|variant| Some(format!("{}, {}", variant.title, outcome(group, variant)?)))
+        .collect();
+    (!parts.is_empty()).then(|| format!("{}: {}.", group.title, parts.join("; ")))
+}
+
+/// What one way to scale comes to, from step 0 to the last step.
+fn outcome(group: &Group, variant: &Variant) -> Option<String> {
+    let [_, borderline, all] = &SAMPLE_GROUPS;
+    let points = |split: &str, samples: &SampleGroup, quantity: &Quantity| {
+        let value = |step: &UnrollStep| by_samples(step, samples, quantity);
+        series(group, variant, split, Look::TEST.stroke(), "", value).points
+    };
+    let change = |points: &[Point]| {
+        let (first, last) = (points.first()?.y, points.last()?.y);
+        Some(format!(
+            "{} → {}",
+            significant(first, 3),
+            significant(last, 3)
+        ))
+    };
+    let test = points("test", all, &LOSS);
+    if let Some(point) = test.iter().find(|point| !point.y.is_finite()) {
+        return Some(format!("test loss is not finite from step {} on", point.x));
     }
-    (!parts.is_empty())
-        .then(|| format!("{}, first step to last: {}.", group.title, parts.join("; ")))
+    let mut outcome = format!("test loss {}", change(&test)?);
+    if let Some(train) = change(&points("train", all, &LOSS)) {
+        outcome += &format!(", train loss {train}");
+    }
+    if let Some(accuracy) = change(&points("test", borderline, &ACCURACY)) {
+        outcome += &format!(", borderline test accuracy {accuracy} %");
+    }
+    Some(outcome)
 }

@@ -30,6 +30,8 @@ pub(crate) struct Figure {
     pub(crate) paper: &'static str,
     /// What the numbers here show, one sentence a network, computed from them.
     pub(crate) seen: Vec<String>,
+    /// The networks that it lacks.
+    pub(crate) absent: Vec<String>,
     /// How to read it: marks, bands, groups.
     pub(crate) reading: String,
     /// The drawing; `None` where no run has the numbers.
@@ -47,6 +49,18 @@ pub(crate) fn all(groups: &[Group]) -> Vec<Figure> {
         fig7::draw(groups),
         taylor::draw(groups),
     ]
+}
+
+/// The splits, in the order of panels side by side.
+const SPLITS: [&str; 2] = ["train", "test"];
+
+/// The titles of the groups that are not shown.
+fn absent(groups: &[Group], shown: &[&Group]) -> Vec<String> {
+    groups
+        .iter()
+        .filter(|group| !shown.iter().any(|other| std::ptr::eq(*other, *group)))
+        .map(|group| group.title.clone())
+        .collect()
 }
 
 /// What the bands of a figure are, for its caption.

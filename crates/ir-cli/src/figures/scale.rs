@@ -53,7 +53,7 @@ impl Scale {
 
     /// A logarithmic scale from tick to tick that holds every finite value above 0.
     pub(crate) fn log(values: impl IntoIterator<Item = f64>) -> Self {
-        let positive = values.into_iter().filter(|&value| value > 0.0);
+        let positive = values.into_iter().filter(|&value| value > 1e-150);
         let (low, high) = extent(positive).unwrap_or((0.1, 1.0));
         let ladder = |value: f64, up: bool| {
             let decade = 10f64.powf(value.log10().floor());
@@ -87,7 +87,8 @@ impl Scale {
         let place = match self {
             Self::Linear { low, high, .. } => (value - low) / (high - low),
             Self::Log { low, high } => {
-                (value.max(f64::MIN_POSITIVE) / low).ln() / (high / low).ln()
+                let log = |value: f64| value.max(f64::MIN_POSITIVE).ln();
+                (log(value) - log(low)) / (log(high) - log(low))
             }
         };
         place.clamp(0.0, 1.0)
@@ -111,9 +112,11 @@ impl Scale {
     }
 }
 
+/// The least and the greatest of the values that a scale can hold. What is beyond is drawn at
+/// the scale's end; differences and quotients of what is within stay finite.
 fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
-    let finite = values.into_iter().filter(|value| value.is_finite());
-    finite.fold(None, |extent, value| {
+    let held = values.into_iter().filter(|value| value.abs() < 1e150);
+    held.fold(None, |extent, value| {
         let (low, high) = extent.unwrap_or((value, value));
         Some((value.min(low), value.max(high)))
     })
@@ -221,7 +224,7 @@ pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -303,6 +306,15 @@ mod tests {
         assert_eq!(Scale::log([1.0, 100.0]).place(10.0), 0.5);
         assert_eq!(Scale::log([1.0, 100.0]).place(-1.0), 0.0);
         assert_eq!(Scale::linear([0.0, 1.0]).place(f64::INFINITY), 1.0);
+        for extreme in [1e308, 1e-320, f64::MAX] {
+            for scale in [
+                Scale::linear([-extreme, extreme]),
+                Scale::log([extreme, 1.0]),
+            ] {
+                assert!(scale.ticks().len() < 12);
+                assert!((0.0..=1.0).contains(&scale.place(extreme)), "{scale:?}");
+            }
+        }
         assert_eq!(
             Scale::linear([f64::NAN, f64::INFINITY]),
             Scale::linear([0.0, 1.0])

@@ -5,12 +5,12 @@ use ir_analysis::results::{Split, TaylorRow};
 
 use crate::group::{Group, Summary};
 
-use super::Figure;
 use super::blocks::{LEFT, WIDTH};
 use super::colour::Colour;
 use super::panel::{Labels, Panel, Point, Series};
 use super::scale::{Scale, significant};
 use super::scene::{Scene, Stroke};
+use super::{Figure, absent};
 
 const RIGHT: f64 = 100.0;
 const ABOVE: f64 = 34.0;
@@ -72,6 +72,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         title: "Taylor table: the first-order formula, block by block",
         paper: "The paper states L(h_L) = L(h_i) + Σ F_j · ∂L(h_j)/∂h_j + O(F²) and does not show \
                 how much the last term is.",
+        absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
             "Test images, last stage. Actual: exit loss after the block less exit loss before it; \

@@ -85,35 +85,42 @@ struct Headline {
 
 impl Headline {
     fn of(groups: &[Group]) -> Self {
-        let names = |synthetic: bool| {
-            let mut names: Vec<String> = Vec::new();
-            for info in groups
-                .iter()
-                .map(Group::info)
-                .filter(|i| i.synthetic == synthetic)
-            {
-                let name = dataset_name(&info.dataset);
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-            names.join(" and ")
-        };
-        let (real, drawn) = (names(false), names(true));
-        let warning =
-            "drawn by a program, not photographs; the numbers say nothing about real images";
+        let infos = || groups.iter().map(Group::info);
+        let real = listed(
+            infos()
+                .filter(|i| !i.synthetic)
+                .map(|i| dataset_name(&i.dataset)),
+        );
+        let drawn = listed(
+            infos()
+                .filter(|i| i.synthetic)
+                .map(|i| format!("{} classes", i.classes)),
+        );
+        let drawn_text = format!(
+            "SYNTHETIC images ({drawn}), drawn by a program, not photographs; what they show says \
+             nothing about real images"
+        );
         let text = match (real.is_empty(), drawn.is_empty()) {
             (_, true) => format!("Data: real images, {real}."),
-            (true, false) => format!("Data: SYNTHETIC images ({drawn}), {warning}."),
-            (false, false) => {
-                format!("Data: real images, {real}, and SYNTHETIC images ({drawn}), {warning}.")
-            }
+            (true, false) => format!("Data: {drawn_text}."),
+            (false, false) => format!("Data: real images, {real}, and {drawn_text}."),
         };
         Self {
             synthetic: !drawn.is_empty(),
             text,
         }
     }
+}
+
+/// Each name once, joined by "and".
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let mut once: Vec<String> = Vec::new();
+    for name in names {
+        if !once.contains(&name) {
+            once.push(name);
+        }
+    }
+    once.join(" and ")
 }
 
 /// "21 held, 3 not held, 2 not measured."
@@ -181,7 +188,14 @@ fn missing(groups: &[Group]) -> Vec<String> {
         if run.results.is_none() {
             sentences.push(format!(
                 "{folder} has no results.json, so it is in no figure but Figure 5; \
-                 `ir analyze` on its checkpoint writes one."
+                 ir analyze on its checkpoint writes one."
+            ));
+        }
+        if let Some(results) = &run.results
+            && !results.splits.contains_key("test")
+        {
+            sentences.push(format!(
+                "{folder} was not analysed on the test split, which the claims are judged on."
             ));
         }
         if run.history.is_empty() {
@@ -200,6 +214,7 @@ struct FigureRow<'a> {
     title: &'a str,
     paper: &'a str,
     seen: &'a [String],
+    absent: String,
     reading: &'a str,
     svg: Option<&'a str>,
     scaled_down: Vec<String>,
@@ -217,6 +232,7 @@ fn figure_row<'a>(figure: &'a Figure, groups: &[Group]) -> FigureRow<'a> {
         title: figure.title,
         paper: figure.paper,
         seen: &figure.seen,
+        absent: figure.absent.join(", "),
         reading: &figure.reading,
         svg: figure.svg.as_deref(),
         scaled_down: scaled_down(groups),
@@ -226,22 +242,41 @@ fn figure_row<'a>(figure: &'a Figure, groups: &[Group]) -> FigureRow<'a> {
 
 /// One sentence a network; networks that are smaller in the same way share one.
 fn scaled_down(groups: &[Group]) -> Vec<String> {
-    let mut sentences: Vec<(Vec<&str>, &[String])> = Vec::new();
+    let mut sentences: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
     for group in groups {
-        let how = group.info().scaled_down.as_slice();
+        let how = smaller(group);
         match sentences.iter_mut().find(|(_, other)| *other == how) {
             Some((titles, _)) => titles.push(&group.title),
             None => sentences.push((vec![&group.title], how)),
         }
     }
-    let sentence = |(titles, how): (Vec<&str>, &[String])| {
-        let titles = titles.join(", ");
-        match how {
-            [] => format!("{titles}: nothing."),
-            how => format!("{titles}: {}.", how.join("; ")),
-        }
+    let sentence = |(titles, how): (Vec<&str>, Vec<String>)| {
+        let how = if how.is_empty() {
+            "nothing".into()
+        } else {
+            how.join("; ")
+        };
+        format!("{}: {how}.", titles.join(", "))
     };
     sentences.into_iter().map(sentence).collect()
+}
+
+/// What the runs say themselves, and how much of each split was analysed if not all of it.
+fn smaller(group: &Group) -> Vec<String> {
+    let info = group.info();
+    let mut how = info.scaled_down.clone();
+    for (name, words, all) in [
+        ("train", "training", info.train_samples),
+        ("test", "test", info.test_samples),
+    ] {
+        if let Some(samples) = group.splits(name).map(|split| split.samples).min()
+            && samples < all
+        {
+            let (samples, all) = (thousands(samples), thousands(all));
+            how.push(format!("measured on {samples} of {all} {words} images"));
+        }
+    }
+    how
 }
 
 #[derive(Serialize)]
@@ -387,7 +422,7 @@ fn duration(seconds: f64) -> String {
 #[derive(Serialize)]
 struct RunRow {
     title: String,
-    facts: Vec<(&'static str, String)>,
+    facts: Vec<(String, String)>,
 }
 
 fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
@@ -397,7 +432,7 @@ fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
     })
 }
 
-fn facts(run: &Run) -> Vec<(&'static str, String)> {
+fn facts(run: &Run) -> Vec<(String, String)> {
     let info = &run.info;
     let (optimizer, machine) = (&info.optimizer, &info.machine);
     let rates: Vec<String> = optimizer
@@ -409,7 +444,7 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
         let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
         texts.join(", ")
     };
-    let mut facts = vec![
+    let facts = [
         ("folder", run.folder.display().to_string()),
         ("command", info.command.join(" ")),
         ("version", info.version.clone()),
@@ -454,18 +489,30 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    let mut facts: Vec<(String, String)> = facts
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
     if let Some(results) = &run.results {
         let analysed: Vec<String> = results
             .splits
             .iter()
             .map(|(name, split)| format!("{} {name} images", thousands(split.samples)))
             .collect();
-        facts.push(("analysed", analysed.join(", ")));
-        if !results.provenance.is_null() {
-            facts.push(("analysis", results.provenance.to_string()));
-        }
+        facts.push(("analysed".into(), analysed.join(", ")));
+        let provenance = results.provenance.as_object().into_iter().flatten();
+        facts.extend(provenance.map(|(key, value)| (format!("analysis: {key}"), plain(value))));
     }
     facts
+}
+
+/// A JSON value as people read it: text without quotes, a list of words as a command line.
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use ir_analysis::Number;
 use ir_analysis::results::{
     BlockMeasures, Exit, Group, Groups, Results, SCHEMA_VERSION, ScaleSource, Split, Stage,
-    TaylorRow, Unroll, UnrollStep,
+    TaylorRow, Undefined, Unroll, UnrollStep,
 };
 use serde_json::{Value, json};
 
@@ -197,6 +197,10 @@ impl Sample {
             drop_accuracy: Some(accuracy - cost),
             drop_loss: Some(Number(1.0)),
             drop_loss_std: None,
+            undefined: Undefined {
+                cosine: if block == 3 { 7 } else { 0 },
+                ..Undefined::default()
+            },
         }
     }
 
@@ -254,6 +258,7 @@ impl Sample {
                 l2_ratio: Some(Number(if train { 0.29 } else { 0.3 } * scale)),
                 l2_ratio_std: Some(Number(0.02)),
                 h_norm: Some(Number(40.0 * growth)),
+                undefined: Undefined::default(),
             }
         };
         Unroll {

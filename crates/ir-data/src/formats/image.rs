@@ -12,6 +12,14 @@ use crate::error::{Error, Result};
 /// What a decoder may allocate for one image. A 32×32 image needs a few kilobytes.
 const MAX_ALLOCATION: u64 = 1 << 20;
 
+/// Width and height of an image, if its header can be read.
+pub(crate) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .ok()?;
+    Some(reader.into_decoder().ok()?.dimensions())
+}
+
 /// Decodes the image of `sample` in `file` into `planes`, `[3, 32, 32]`.
 ///
 /// The format is found from the first bytes. Greyscale, palette and opaque RGBA images are
@@ -22,7 +30,7 @@ pub(crate) fn decode(file: &Path, sample: usize, bytes: &[u8], planes: &mut [u8]
         malformed(
             file,
             format!("image of sample {sample}"),
-            "a PNG or WebP image",
+            "an opaque PNG or WebP image of 8 bits a channel",
             problem.to_string(),
         )
     };
@@ -60,6 +68,6 @@ fn rgb_bytes(image: DynamicImage) -> std::result::Result<Vec<u8>, &'static str> 
         DynamicImage::ImageRgba8(ref rgba) if rgba.pixels().all(|pixel| pixel[3] == 255) => {
             Ok(image.into_rgb8().into_raw())
         }
-        _ => Err("an image with transparency or more than 8 bits a channel"),
+        _ => Err("one with transparency or more bits"),
     }
 }

@@ -10,21 +10,23 @@
 //! a time and their images decoded on all cores, so memory is that of the result and of
 //! one chunk, whatever the size of a row group.
 
+mod columns;
+
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use parquet::basic::{Compression, Type};
+use parquet::basic::Compression;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
-use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use rayon::prelude::*;
 
+use self::columns::Columns;
 use super::{MAX_SAMPLES, Probe, Samples, checked_label, image, malformed};
 use crate::classes::LabelSet;
-use crate::dataset::IMAGE;
+use crate::dataset::{IMAGE, SIDE};
 use crate::error::{Error, Result};
 
 /// Rows that are read, then decoded together.
@@ -33,35 +35,53 @@ const CHUNK: usize = 2048;
 /// The first four bytes of every parquet file.
 pub(crate) const MAGIC: &[u8; 4] = b"PAR1";
 
-/// Where the needed columns stand.
-#[derive(Debug, Clone, Copy)]
-struct Columns {
-    image: usize,
-    label: usize,
-    labels: LabelSet,
-}
-
-/// Says whether the file has the columns of an image data set.
+/// Says whether the file holds CIFAR's kind of images: by its columns, by the class names
+/// that the hub writes into the footer, and by the size of the first image.
 pub(crate) fn probe(path: &Path) -> Result<Probe> {
     let reader = open(path)?;
-    let schema = reader.metadata().file_metadata().schema_descr();
-    Ok(match find_columns(schema) {
-        Some(columns) => Probe::Ours {
-            labels: columns.labels,
-            split: None,
-        },
-        None => Probe::Foreign(foreign(schema)),
+    let columns = match Columns::find(reader.metadata().file_metadata()) {
+        Ok(columns) => columns,
+        Err(reason) => return Ok(Probe::Foreign(reason)),
+    };
+    check_chunks(path, reader.metadata(), columns)?;
+    if let Some((width, height)) = first_size(path, &reader, columns)?
+        && (width, height) != (SIDE as u32, SIDE as u32)
+    {
+        return Ok(Probe::Foreign(format!(
+            "images of {width}×{height} pixels, not 32×32"
+        )));
+    }
+    Ok(Probe::Ours {
+        labels: columns.labels,
+        split: None,
     })
+}
+
+/// Width and height of the first image, if it can be told.
+fn first_size(
+    path: &Path,
+    reader: &SerializedFileReader<File>,
+    columns: Columns,
+) -> Result<Option<(u32, u32)>> {
+    if reader.num_row_groups() == 0 {
+        return Ok(None);
+    }
+    let failed = |error| failed(path, &Samples::default(), error);
+    let group = reader.get_row_group(0).map_err(failed)?;
+    let column = group.get_column_reader(columns.image).map_err(failed)?;
+    let ColumnReader::ByteArrayColumnReader(mut images) = column else {
+        return Ok(None);
+    };
+    let first = read_column::<ByteArrayType>(path, 0, 1, &mut images)?;
+    Ok(first.first().and_then(|bytes| image::size(bytes.data())))
 }
 
 /// Decodes all rows.
 pub(crate) fn read(path: &Path) -> Result<Samples> {
     let reader = open(path)?;
     let metadata = reader.metadata().file_metadata();
-    let columns = find_columns(metadata.schema_descr()).ok_or_else(|| {
-        let found = foreign(metadata.schema_descr());
-        malformed(path, "columns", "an image and a label", found)
-    })?;
+    let columns = Columns::find(metadata)
+        .map_err(|found| malformed(path, "columns", "an image and a label", found))?;
     let rows = usize::try_from(metadata.num_rows()).unwrap_or(usize::MAX);
     if rows > MAX_SAMPLES {
         return Err(too_many(path, rows));
@@ -108,54 +128,6 @@ fn too_many(path: &Path, found: usize) -> Error {
     )
 }
 
-fn find_columns(schema: &SchemaDescriptor) -> Option<Columns> {
-    let find = |wanted: &dyn Fn(&ColumnDescriptor) -> bool| {
-        schema
-            .columns()
-            .iter()
-            .position(|column| column.max_rep_level() == 0 && wanted(column))
-    };
-    let is_integer =
-        |column: &ColumnDescriptor| matches!(column.physical_type(), Type::INT32 | Type::INT64);
-    let named = |name: &'static str| {
-        find(&move |column| is_integer(column) && column.path().parts() == [name])
-    };
-    let image = find(&|column| {
-        column.physical_type() == Type::BYTE_ARRAY && is_image(column.path().parts())
-    })?;
-    let (label, labels) = match (named("fine_label"), named("label")) {
-        (Some(label), _) => (label, LabelSet::Cifar100),
-        (None, Some(label)) => (label, LabelSet::Cifar10),
-        (None, None) => return None,
-    };
-    Some(Columns {
-        image,
-        label,
-        labels,
-    })
-}
-
-fn is_image(path: &[String]) -> bool {
-    match path {
-        [name] => name == "img" || name == "image",
-        [name, field] => (name == "img" || name == "image") && field == "bytes",
-        _ => false,
-    }
-}
-
-fn foreign(schema: &SchemaDescriptor) -> String {
-    let columns: Vec<_> = schema
-        .columns()
-        .iter()
-        .take(8)
-        .map(|column| format!("{} {}", column.path().string(), column.physical_type()))
-        .collect();
-    format!(
-        "the columns {}, and not img.bytes BYTE_ARRAY with label or fine_label INT64",
-        columns.join(", ")
-    )
-}
-
 /// Checks that the needed columns are compressed in a way that can be read and lie within
 /// the file, which the parquet crate takes for granted.
 fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Result<()> {
@@ -168,11 +140,14 @@ fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Re
     for (group, row_group) in metadata.row_groups().iter().enumerate() {
         for index in [columns.image, columns.label] {
             let chunk = row_group.column(index);
-            let place = format!("row group {group}, column {}", chunk.column_path().string());
+            let column = chunk.column_path().string();
             let codec = chunk.compression();
             if !matches!(codec, Compression::UNCOMPRESSED | Compression::SNAPPY) {
-                let found = format!("{codec}; write the file anew with one of these");
-                return Err(malformed(path, place, "no or snappy compression", found));
+                return Err(Error::Compression {
+                    file: path.into(),
+                    column,
+                    found: codec.to_string(),
+                });
             }
             let start = chunk
                 .dictionary_page_offset()
@@ -183,6 +158,7 @@ fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Re
                 _ => false,
             };
             if !is_inside {
+                let place = format!("row group {group}, column {column}");
                 let found = format!("{size} bytes from byte {start}");
                 return Err(malformed(
                     path,
@@ -214,13 +190,13 @@ fn read_group(
     let mut labels = column(columns.label)?;
     loop {
         let start = samples.labels.len();
-        let encoded = read_column::<ByteArrayType>(path, start, &mut images)?;
+        let encoded = read_column::<ByteArrayType>(path, start, CHUNK, &mut images)?;
         let values: Vec<i64> = match &mut labels {
-            ColumnReader::Int32ColumnReader(reader) => read_column(path, start, reader)?
+            ColumnReader::Int32ColumnReader(reader) => read_column(path, start, CHUNK, reader)?
                 .into_iter()
                 .map(i64::from)
                 .collect(),
-            ColumnReader::Int64ColumnReader(reader) => read_column(path, start, reader)?,
+            ColumnReader::Int64ColumnReader(reader) => read_column(path, start, CHUNK, reader)?,
             _ => return Err(failed(path, samples, "a column of another type")),
         };
         if encoded.len() != values.len() {
@@ -238,10 +214,11 @@ fn read_group(
     }
 }
 
-/// The next rows of a column, at most [`CHUNK`], none of them null.
+/// The next rows of a column, at most `count`, none of them null.
 fn read_column<T: DataType>(
     path: &Path,
     start: usize,
+    count: usize,
     reader: &mut ColumnReaderImpl<T>,
 ) -> Result<Vec<T::T>> {
     let mut values = Vec::new();
@@ -249,7 +226,7 @@ fn read_column<T: DataType>(
     // The parquet crate panics on some damaged pages (a dictionary that is missing, a run
     // that ends early); the reader is not used after that.
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        reader.read_records(CHUNK, Some(&mut levels), None, &mut values)
+        reader.read_records(count, Some(&mut levels), None, &mut values)
     }));
     let unreadable = |found: String| {
         let place = format!("rows from {start}");
