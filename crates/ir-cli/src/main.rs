@@ -1,40 +1,59 @@
-//! The `ir` command: parses, dispatches, and turns an error into one sentence and exit code 1.
+//! The `ir` command: parse, call, print.
+//!
+//! Results go to stdout, progress and warnings to stderr. Exit status: 0 done, 1 failed, 2 wrong
+//! usage, 130 interrupted after a checkpoint was written.
 
-use std::io::Write as _;
-use std::process::ExitCode;
-
-use clap::{Parser, Subcommand};
-
+mod arguments;
 mod claims;
 mod commands;
+mod data;
 mod figures;
+mod files;
 mod group;
+mod interrupt;
+mod machine;
+mod network;
+mod progress;
 mod report;
 mod run;
 
-/// Train residual networks and look at what their blocks do.
-#[derive(Debug, Parser)]
-#[command(name = "ir", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
+use std::io::Write;
+use std::process::ExitCode;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Report(commands::report::Arguments),
-}
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Report(arguments) => commands::report::run(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to do if standard error itself cannot be written.
+            // One sentence: the chain from what was being done to what went wrong.
+            // Where even stderr is closed there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "ir: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    machine::use_threads(arguments.threads)?;
+    match arguments.command {
+        Command::Models(command) => commands::models::run(&command),
+        Command::Data(command) => commands::data::run(&command),
+        Command::Init(command) => commands::init::run(&command),
+        Command::Train(command) => commands::train::run(&command),
+        Command::Analyze(command) => commands::analyze::run(&command),
+        Command::Report(command) => commands::report::run(&command),
+    }
+}
+
+/// Whether whoever read our stdout has gone, as `head` does: that is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref())
+        .any(broken)
 }

@@ -234,7 +234,7 @@ fn check_version(path: &Path, found: u32, known: u32) -> Result<()> {
     Ok(())
 }
 
-fn read_history(path: &Path) -> Result<Vec<Epoch>> {
+pub(crate) fn read_history(path: &Path) -> Result<Vec<Epoch>> {
     let text = read_if_there(path)?.unwrap_or_default();
     let mut history: Vec<Epoch> = Vec::new();
     for (index, line) in text.lines().enumerate() {

@@ -184,26 +184,48 @@ impl Loader {
     /// The same epoch gives the same batches, bit for bit, however often and on however
     /// many threads.
     pub fn epoch(&self, epoch: u64) -> Batches {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of an epoch without the first `done` ones, which are not made: what is left
+    /// of an epoch that was interrupted.
+    ///
+    /// ```
+    /// use ir_data::{BatchOptions, Loader, synthetic};
+    ///
+    /// # fn main() -> ir_data::Result<()> {
+    /// let dataset = synthetic::dataset(synthetic::Classes::Ten, 0, 40, 10)?;
+    /// let options = BatchOptions::training(10, 42, dataset.normalization());
+    /// let loader = Loader::new(dataset.train().clone(), options)?;
+    /// let whole: Vec<_> = loader.epoch(3).collect::<ir_data::Result<_>>()?;
+    /// let rest: Vec<_> = loader.epoch_from(3, 2).collect::<ir_data::Result<_>>()?;
+    /// assert_eq!(rest.len(), 2);
+    /// assert_eq!(rest[0].indices, whole[2].indices);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn epoch_from(&self, epoch: u64, done: usize) -> Batches {
+        let done = done.min(self.batches());
         let (sender, receiver) = sync_channel(AHEAD);
         let loader = self.clone();
         // Where no thread can be started the sender is dropped, and the first batch is
         // `Error::Worker`.
         let worker = std::thread::Builder::new()
             .name("batches".into())
-            .spawn(move || loader.prepare(epoch, &sender))
+            .spawn(move || loader.prepare(epoch, done, &sender))
             .ok();
         Batches {
             receiver: Some(receiver),
             worker,
-            remaining: self.batches(),
+            remaining: self.batches() - done,
         }
     }
 
-    /// Makes the batches of an epoch one after another until all are sent, one fails, or
+    /// Makes the batches of an epoch after the first `done` one after another until all are sent, one fails, or
     /// nobody waits for them any more.
-    fn prepare(&self, epoch: u64, sender: &SyncSender<Result<Batch>>) {
+    fn prepare(&self, epoch: u64, done: usize, sender: &SyncSender<Result<Batch>>) {
         let order = self.order(epoch);
-        for batch in 0..self.batches() {
+        for batch in done..self.batches() {
             let start = batch * self.options.batch_size;
             let end = (start + self.options.batch_size).min(order.len());
             let made = self.batch(epoch, &order, start..end);

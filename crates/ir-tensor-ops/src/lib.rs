@@ -52,3 +52,12 @@ pub use error::{Error, Result};
 pub use norm::Norm;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
+
+/// The instruction set that the kernels of this process use: `AVX-512`, `AVX2` or `portable`.
+///
+/// ```
+/// assert!(["AVX-512", "AVX2", "portable"].contains(&ir_tensor_ops::instruction_set()));
+/// ```
+pub fn instruction_set() -> &'static str {
+    arch::Level::current().name()
+}

@@ -100,8 +100,19 @@ impl Level {
         levels.into_iter().flatten().collect()
     }
 
+    /// What it is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "AVX-512",
+        }
+    }
+
     /// The instruction set that operations use.
-    fn current() -> Self {
+    pub(crate) fn current() -> Self {
         #[cfg(test)]
         if let Some(level) = forced::level() {
             return level;

@@ -1,0 +1,324 @@
+//! The command line, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train residual networks and see what their blocks do to the loss.
+///
+/// Results go to stdout, progress to stderr. Exit status: 0 done, 1 failed, 2 wrong usage,
+/// 130 interrupted after a checkpoint was written.
+#[derive(Debug, Parser)]
+#[command(name = "ir", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Threads to compute with; all cores by default. Results do not depend on it.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List the networks of the paper: blocks, stages, parameters.
+    #[command(after_help = "Example: ir models --json")]
+    Models(Models),
+    /// See, fetch or draw data sets.
+    #[command(subcommand)]
+    Data(Data),
+    /// Write the checkpoint of an untrained network.
+    #[command(after_help = "Example: ir init resnet-32 --seed 0 --out untrained.safetensors")]
+    Init(Init),
+    /// Train a network; an interrupted run goes on with --resume.
+    #[command(
+        after_help = "Example: ir train resnet-32 --data cifar10 --epochs 10 --out runs/resnet-32"
+    )]
+    Train(Train),
+    /// Measure what the blocks of a trained network do.
+    #[command(
+        after_help = "Example: ir analyze runs/resnet-32/checkpoint.safetensors --data cifar10 --samples 2000 \
+                      --out runs/resnet-32/results.json"
+    )]
+    Analyze(Analyze),
+    /// Draw the figures and write report.html from one or several runs.
+    #[command(after_help = "Example: ir report runs/resnet-32 runs/single --out report")]
+    Report(Report),
+}
+
+/// Arguments of `ir models`.
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Where data comes from.
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// A folder (CIFAR's binary or python batches, or the hub's parquet files), `cifar10`,
+    /// `cifar100`, `synthetic10` or `synthetic100`. Names are looked for in $IR_DATA, ./data and
+    /// the Hugging Face cache, then fetched.
+    #[arg(long, value_name = "FOLDER|NAME")]
+    pub(crate) data: String,
+
+    /// Never use the network; HF_HUB_OFFLINE=1 says the same.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// Subcommands of `ir data`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Data {
+    /// Say what is there: where from, checksums, mean and standard deviation per channel.
+    #[command(after_help = "Example: ir data info cifar10")]
+    Info(DataInfo),
+    /// Fetch a data set into the Hugging Face cache.
+    #[command(after_help = "Example: ir data fetch cifar100")]
+    Fetch(DataFetch),
+    /// Draw the synthetic data set and write it as CIFAR's binary batches.
+    #[command(after_help = "Example: ir data synthesize --classes 10 --out data/synthetic10")]
+    Synthesize(DataSynthesize),
+}
+
+/// Arguments of `ir data info`.
+#[derive(Debug, Args)]
+pub(crate) struct DataInfo {
+    /// A folder or a name, as in --data of the other commands.
+    #[arg(value_name = "FOLDER|NAME")]
+    pub(crate) data: String,
+
+    /// Never use the network.
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ir data fetch`.
+#[derive(Debug, Args)]
+pub(crate) struct DataFetch {
+    /// `cifar10` or `cifar100`.
+    pub(crate) name: String,
+}
+
+/// Arguments of `ir data synthesize`.
+#[derive(Debug, Args)]
+pub(crate) struct DataSynthesize {
+    /// Number of classes: 10 or 100.
+    #[arg(long, default_value_t = 10, value_parser = parse_classes)]
+    pub(crate) classes: usize,
+
+    /// What the images are a function of.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Training images.
+    #[arg(long, default_value_t = 50_000, value_name = "N")]
+    pub(crate) train_samples: usize,
+
+    /// Test images.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    pub(crate) test_samples: usize,
+
+    /// The folder to write.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+/// Arguments of `ir init`.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// A network of the paper, or a JSON file with an architecture.
+    #[arg(value_name = "NAME|FILE.json")]
+    pub(crate) model: String,
+
+    /// What the initial weights are a function of.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// The data set that it is for; gives the number of classes.
+    #[arg(long, value_enum, default_value_t = NamedDataset::Cifar10)]
+    pub(crate) dataset: NamedDataset,
+
+    /// The file to write.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+/// A data set that gives a number of classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NamedDataset {
+    /// 10 classes.
+    Cifar10,
+    /// 100 classes.
+    Cifar100,
+}
+
+/// Arguments of `ir train`.
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    /// A network of the paper, or a JSON file with an architecture.
+    #[arg(value_name = "NAME|FILE.json")]
+    pub(crate) model: String,
+
+    #[command(flatten)]
+    pub(crate) source: Source,
+
+    /// The folder to write: run.json, history.jsonl, checkpoint.safetensors.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) out: PathBuf,
+
+    /// Passes over the training images; the paper's number by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) epochs: Option<usize>,
+
+    /// Images in a step.
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    pub(crate) batch_size: usize,
+
+    /// What every random number is a function of: initial weights, order, augmentation.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+
+    /// Learning rate by epoch: `paper`, `scaled` (the paper's, changes moved in proportion to
+    /// --epochs), or pieces such as 0:0.1,6:0.01 (from epoch 0 on 0.1, from epoch 6 on 0.01).
+    #[arg(long, default_value = "scaled", value_name = "SCHEDULE")]
+    pub(crate) schedule: String,
+
+    /// Momentum of the optimiser.
+    #[arg(long, default_value_t = 0.9)]
+    pub(crate) momentum: f64,
+
+    /// Weight decay, on the weights of convolutions and of the classifier.
+    #[arg(long, default_value_t = 1e-4)]
+    pub(crate) weight_decay: f64,
+
+    /// Train on the images as they are, without flips and translations.
+    #[arg(long)]
+    pub(crate) no_augmentation: bool,
+
+    /// Train on the first N images only.
+    #[arg(long, value_name = "N")]
+    pub(crate) train_samples: Option<usize>,
+
+    /// Evaluate on the first N test images only.
+    #[arg(long, value_name = "N")]
+    pub(crate) test_samples: Option<usize>,
+
+    /// Record the exits of the last stage every N epochs (and before the first); 0 for never.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) exits_every: usize,
+
+    /// On the first N images of each split.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) exits_samples: usize,
+
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
+
+    /// Go on with the run in --out, or start it where there is none.
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// Arguments of `ir analyze`.
+#[derive(Debug, Args)]
+pub(crate) struct Analyze {
+    /// The checkpoint of a network or of a training run.
+    #[arg(value_name = "CHECKPOINT")]
+    pub(crate) checkpoint: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) source: Source,
+
+    /// Which split; both by default.
+    #[arg(long, value_enum)]
+    pub(crate) split: Option<SplitName>,
+
+    /// The first N images of each split, in stored order; all by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) samples: Option<usize>,
+
+    /// Images in a batch: memory grows with it, results do not depend on it.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub(crate) batch_size: usize,
+
+    /// What to measure, separated by commas: cosine, exit-cosine, ratio, drop, exits, unroll,
+    /// taylor; everything by default.
+    #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
+    pub(crate) measures: Vec<ir_analysis::Measure>,
+
+    /// Additional applications of the last block.
+    #[arg(long, default_value_t = 20, value_name = "K")]
+    pub(crate) unroll_steps: usize,
+
+    /// Factor on the unrolled branch: a number, or `auto` for the one with the lowest loss on
+    /// the training split. The unscaled unrolling is always measured too.
+    #[arg(long, default_value = "auto", value_name = "FACTOR|auto")]
+    pub(crate) unroll_scale: String,
+
+    /// The exit at which the groups are decided: the first of the five shown, or the last.
+    #[arg(long, value_enum, default_value_t = Reference::First)]
+    pub(crate) reference_exit: Reference,
+
+    /// Write the results to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Print the results as one JSON document instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A split of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SplitName {
+    /// The images that networks are trained on.
+    Train,
+    /// The others.
+    Test,
+}
+
+/// The exit at which the groups are decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reference {
+    /// The first of the five exits shown.
+    First,
+    /// The network itself.
+    Final,
+}
+
+/// Arguments of `ir report`.
+#[derive(Debug, Args)]
+pub(crate) struct Report {
+    /// Folders that `ir train` wrote, with the results.json of `ir analyze` in them.
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+
+    /// The folder to write: report.html, figures/, claims.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+fn parse_classes(text: &str) -> Result<usize, String> {
+    match text {
+        "10" => Ok(10),
+        "100" => Ok(100),
+        _ => Err("expected 10 or 100".into()),
+    }
+}

@@ -1,0 +1,215 @@
+//! `ir analyze`: every measure of a checkpoint, as results.json and as a table.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail, ensure};
+use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
+use ir_analysis::{Measure, Options, ReferenceExit, UnrollScale};
+use ir_data::{Dataset, Loader, Normalization};
+use ir_models::{Checkpoint, ResNet};
+use serde_json::json;
+
+use crate::arguments::{Analyze, Reference, SplitName};
+use crate::{data, files, machine, progress};
+
+/// Candidates for the factor of the unrolled branch, from a full step to next to nothing.
+const SCALES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
+
+pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
+    let started = Instant::now();
+    let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
+    let dataset = data::open(&arguments.source)?;
+    let (found, expected) = (dataset.classes().len(), checkpoint.architecture().classes);
+    ensure!(
+        found == expected,
+        "{}: its network has {expected} classes and {} has {found}; give the data that it was trained on",
+        arguments.checkpoint.display(),
+        dataset.name()
+    );
+    let analysis = Analysis {
+        arguments,
+        network: checkpoint.network()?,
+        normalization: normalization(&checkpoint, &dataset),
+        dataset: &dataset,
+    };
+    let options = analysis.options()?;
+    let mut splits = BTreeMap::new();
+    for (name, split) in [("train", SplitName::Train), ("test", SplitName::Test)] {
+        if arguments.split.is_none_or(|asked| asked == split) {
+            splits.insert(name.to_owned(), analysis.split(name, split, &options)?);
+        }
+    }
+    let mut results = Results {
+        schema_version: SCHEMA_VERSION,
+        network: checkpoint.architecture().name.clone(),
+        dataset: dataset.name().into(),
+        stages: analysis.stages()?,
+        splits,
+        provenance: serde_json::Value::Null,
+    };
+    results.provenance = json!({
+        "command": std::env::args().collect::<Vec<_>>(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "seed": checkpoint.run().get("seed"),
+        "data_checksum": data::checksum(&dataset),
+        "normalization": analysis.normalization,
+        "trained_on": checkpoint.data().dataset,
+        "epochs_trained": checkpoint.position().map(|position| position.epoch),
+        "machine": machine::describe(),
+        "seconds": started.elapsed().as_secs_f64(),
+    });
+    if let Some(path) = &arguments.out {
+        files::write_json(path, &results)?;
+    }
+    print(arguments, &results)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How the network's images were normalised; where its checkpoint does not say, as the data's
+/// own training split asks for.
+fn normalization(checkpoint: &Checkpoint, dataset: &Dataset) -> Normalization {
+    match checkpoint.data().normalization {
+        Some(ir_models::Normalization { mean, std }) => Normalization { mean, std },
+        None => dataset.normalization(),
+    }
+}
+
+/// What is analysed, on what.
+struct Analysis<'a> {
+    arguments: &'a Analyze,
+    network: ResNet,
+    normalization: Normalization,
+    dataset: &'a Dataset,
+}
+
+impl Analysis<'_> {
+    fn loader(&self, split: SplitName) -> Result<Loader> {
+        let split = match split {
+            SplitName::Train => self.dataset.train(),
+            SplitName::Test => self.dataset.test(),
+        };
+        data::evaluation(
+            split,
+            self.arguments.samples,
+            self.arguments.batch_size,
+            self.normalization,
+        )
+    }
+
+    fn options(&self) -> Result<Options> {
+        let mut options = Options {
+            reference: match self.arguments.reference_exit {
+                Reference::First => ReferenceExit::FirstShown,
+                Reference::Final => ReferenceExit::Final,
+            },
+            unroll_steps: self.arguments.unroll_steps,
+            ..Options::default()
+        };
+        if !self.arguments.measures.is_empty() {
+            options.measures = self.arguments.measures.iter().copied().collect();
+        }
+        if options.measures.contains(&Measure::Unroll) {
+            options.unroll_scales = vec![UnrollScale::UNSCALED, self.unroll_scale()?];
+        }
+        Ok(options)
+    }
+
+    fn unroll_scale(&self) -> Result<UnrollScale> {
+        let text = &self.arguments.unroll_scale;
+        if text != "auto" {
+            return match text.parse::<f64>() {
+                Ok(factor) if factor.is_finite() => Ok(UnrollScale::fixed(factor)),
+                _ => bail!("--unroll-scale {text}: expected a number or `auto`"),
+            };
+        }
+        let spinner =
+            progress::spinner("choosing the scale of the unrolled block on the training split");
+        let loader = self.loader(SplitName::Train)?;
+        let batches = loader.epoch(0).map(data::pair);
+        let choice = ir_analysis::choose_scale(
+            &self.network,
+            batches,
+            &SCALES,
+            self.arguments.unroll_steps,
+        )?;
+        spinner.finish_and_clear();
+        Ok(choice.scale)
+    }
+
+    fn split(&self, name: &str, split: SplitName, options: &Options) -> Result<Split> {
+        let loader = self.loader(split)?;
+        let bar = progress::bar(loader.batches(), format!("analysing {name}"));
+        let batches = loader.epoch(0).map(data::pair);
+        let found = ir_analysis::analyze_split(&self.network, batches, options, &mut |progress| {
+            bar.inc(1);
+            bar.set_message(format!(
+                "loss {:.3}, accuracy {:.1} %",
+                progress.loss,
+                100.0 * progress.accuracy
+            ));
+        })?;
+        bar.finish_and_clear();
+        Ok(found)
+    }
+
+    fn stages(&self) -> Result<Vec<ir_analysis::results::Stage>> {
+        let images = data::evaluation(self.dataset.test(), Some(1), 1, self.normalization)?;
+        let batch = images.epoch(0).next().transpose()?;
+        let images = batch.map(|batch| batch.images);
+        let Some(images) = images else {
+            return Ok(Vec::new());
+        };
+        Ok(ir_analysis::stages(&self.network, &images)?)
+    }
+}
+
+fn print(arguments: &Analyze, results: &Results) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, results)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    for (name, split) in &results.splits {
+        writeln!(
+            out,
+            "{} on {} {name}: {} samples, accuracy {:.2} %, loss {:.4}",
+            results.network,
+            results.dataset,
+            split.samples,
+            100.0 * split.accuracy,
+            split.loss
+        )?;
+        writeln!(
+            out,
+            "{:>6} {:>9} {:>12} {:>9} {:>11} {:>11} {:>10} {:>10}",
+            "block", "cosine", "exit cosine", "‖F‖/‖h‖", "‖∂L/∂h‖", "‖h‖", "dropped", "loss then"
+        )?;
+        for block in &split.blocks {
+            let number = |value: Option<f64>| {
+                value.map_or_else(|| "–".into(), |value| format!("{value:.4}"))
+            };
+            let wide = |value: Option<ir_analysis::Number>| number(value.map(|value| value.0));
+            let accuracy = block
+                .drop_accuracy
+                .map_or_else(|| "–".into(), |a| format!("{:.2} %", 100.0 * a));
+            writeln!(
+                out,
+                "{:>5}{} {:>9} {:>12} {:>9} {:>11} {:>11} {:>10} {:>10}",
+                block.block,
+                if block.transition { "t" } else { " " },
+                number(block.cosine),
+                number(block.exit_cosine),
+                wide(block.l2_ratio),
+                wide(block.grad_norm),
+                wide(block.h_norm),
+                accuracy,
+                wide(block.drop_loss)
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! `ir data`: what is there, fetching it, drawing a stand-in.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use ir_data::synthetic::{self, Classes};
+use ir_data::{Dataset, LabelSet, Locations, Split};
+use serde_json::json;
+
+use crate::arguments::{Data, DataFetch, DataInfo, DataSynthesize};
+use crate::data;
+
+pub(crate) fn run(arguments: &Data) -> Result<ExitCode> {
+    match arguments {
+        Data::Info(arguments) => info(arguments)?,
+        Data::Fetch(arguments) => fetch(arguments)?,
+        Data::Synthesize(arguments) => synthesize(arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn info(arguments: &DataInfo) -> Result<()> {
+    let dataset = data::open_named(&arguments.data, arguments.offline)?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &describe(&dataset))?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let normalization = dataset.normalization();
+    let numbers = |values: [f64; 3]| values.map(|value| format!("{value:.4}")).join(", ");
+    writeln!(
+        out,
+        "{}: {} classes, {}",
+        dataset.name(),
+        dataset.classes().len(),
+        dataset.format()
+    )?;
+    for file in dataset.files() {
+        writeln!(out, "  from      {}", file.display())?;
+    }
+    for (name, split) in [("train", dataset.train()), ("test", dataset.test())] {
+        writeln!(
+            out,
+            "  {name:<9} {} images, sha256 {}",
+            split.len(),
+            split.checksum()
+        )?;
+    }
+    writeln!(
+        out,
+        "  mean      {} (red, green, blue of train, 0–1)",
+        numbers(normalization.mean)
+    )?;
+    writeln!(out, "  std       {}", numbers(normalization.std))?;
+    writeln!(out, "  classes   {}", dataset.classes().join(", "))?;
+    Ok(())
+}
+
+fn describe(dataset: &Dataset) -> serde_json::Value {
+    let split = |split: &Split| {
+        json!({
+            "images": split.len(),
+            "sha256": split.checksum(),
+            "per_class": split.class_counts(dataset.classes().len()),
+        })
+    };
+    json!({
+        "name": dataset.name(),
+        "format": dataset.format(),
+        "files": dataset.files(),
+        "classes": dataset.classes(),
+        "normalization": dataset.normalization(),
+        "train": split(dataset.train()),
+        "test": split(dataset.test()),
+    })
+}
+
+fn fetch(arguments: &DataFetch) -> Result<()> {
+    let name = &arguments.name;
+    let labels = LabelSet::from_name(name).with_context(|| {
+        format!("no data set on the hub is known as `{name}`; known are cifar10, cifar100")
+    })?;
+    let style = "{msg} {wide_bar} {bytes}/{total_bytes} · {bytes_per_sec} · {eta} left";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(0).with_style(style);
+    let folder = ir_data::fetch(labels, &Locations::from_env(), &mut |progress| {
+        bar.set_message(progress.file.clone());
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    })?;
+    bar.finish_and_clear();
+    writeln!(std::io::stdout().lock(), "{}", folder.display())?;
+    Ok(())
+}
+
+fn synthesize(arguments: &DataSynthesize) -> Result<()> {
+    let classes = if arguments.classes == 100 {
+        Classes::Hundred
+    } else {
+        Classes::Ten
+    };
+    let dataset = synthetic::dataset(
+        classes,
+        arguments.seed,
+        arguments.train_samples,
+        arguments.test_samples,
+    )?;
+    let mut out = std::io::stdout().lock();
+    for file in ir_data::write_binary(&dataset, &arguments.out)? {
+        writeln!(out, "{}", file.display())?;
+    }
+    Ok(())
+}
