@@ -1,5 +1,10 @@
 //! The commands from end to end on a few synthetic images and a network of one block a stage.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

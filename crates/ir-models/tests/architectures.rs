@@ -1,6 +1,11 @@
 //! The paper's networks have the paper's parameter counts, to the last parameter, and tensors of
 //! the names that other tools rely on.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 use ir_models::{Architecture, Entrance, Error, ResNet, Scope, Sharing};
 
 fn named(name: &str, classes: usize) -> Architecture {
@@ -201,7 +206,7 @@ fn what_cannot_be_built_is_refused_with_the_reason() {
             a.stages[1].sharing = Some(Sharing {
                 first: 0,
                 ..unshared_batch_norm()
-            })
+            });
         },
         "transition",
     );
@@ -210,7 +215,7 @@ fn what_cannot_be_built_is_refused_with_the_reason() {
             a.stages[0].sharing = Some(Sharing {
                 first: 5,
                 ..unshared_batch_norm()
-            })
+            });
         },
         "past the last",
     );
