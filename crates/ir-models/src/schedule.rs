@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 
 /// A learning rate that changes at given epochs.
@@ -106,7 +107,9 @@ impl Recipe {
         ];
         let single = [(0, 0.1), (40, 0.02), (60, 0.004), (80, 0.0008)];
         let (epochs, pieces): (usize, &[(usize, f64)]) = match name {
-            "resnet-32" | "resnet-38" | "resnet-56" | "resnet-110" => (300, &resnet),
+            name if name.starts_with("resnet-") && Architecture::named(name, 10).is_ok() => {
+                (300, &resnet)
+            }
             "single-representation" => (200, &single),
             "avg-pooling" => (100, &single),
             "wide" => (100, &[(0, 0.1), (60, 0.02)]),
