@@ -4,10 +4,10 @@
     python make_fixtures.py [--out FOLDER] [CASE...]
 
 One safetensors file per network. Its tensors are float64 results rounded to float32, a large
-one thinned to every 199th element; its metadata says for each quantity the shape, the norm and
+one thinned to every k-th element; its metadata says for each quantity the shape, k, the norm and
 two errors (root mean square over the elements) that a comparison may be measured by:
 
-    pytorch    PyTorch's own float32 run against the float64 one
+    PyTorch    its own float32 run against the float64 one
     rounding   the largest of several float64 runs with errors of float32's size put in, see
                rounding.py
 """
@@ -26,7 +26,10 @@ import measures
 import seeds_search
 import training
 
-STRIDE, STORED_WHOLE = 199, 512
+
+# A tensor is thinned by the first of these that leaves at most so many elements. Primes, so that
+# every channel, row and kernel position is met.
+STRIDES, STORED = (1, 7, 13, 29, 61, 127, 251, 503, 1009), 192
 TRIALS = 4
 
 
@@ -46,20 +49,21 @@ def root_mean_square(x):
     return float(np.sqrt(np.mean(np.square(x)))) if x.size else 0.0
 
 
+def stride_of(x):
+    return next(stride for stride in STRIDES if x.size <= STORED * stride)
+
+
 def thin(x):
-    flat = x.astype(np.float32).reshape(-1)
-    return np.ascontiguousarray(flat if flat.size <= STORED_WHOLE else flat[::STRIDE])
+    return np.ascontiguousarray(x.astype(np.float32).reshape(-1)[:: stride_of(x)])
 
 
 def describe(exact, own, trials):
+    """Shape, stride, norm, PyTorch's error, the error of rounding."""
     rounded = exact.astype(np.float32).astype(np.float64)
     errors = [root_mean_square(other - rounded) for other in [own, *trials]]
-    return {
-        "shape": list(exact.shape),
-        "norm": float(np.float32(np.linalg.norm(exact))),
-        "pytorch": float(f"{errors[0]:.2e}"),
-        "rounding": float(f"{max(errors[1:]):.2e}"),
-    }
+    norm = float(np.float32(np.linalg.norm(exact)))
+    yardsticks = [float(f"{error:.2e}") for error in (errors[0], max(errors[1:]))]
+    return [list(exact.shape), stride_of(exact), norm, *yardsticks]
 
 
 def architecture(name, specification):
@@ -100,8 +104,6 @@ def metadata(name, specification, seeds, labels, quantities):
         "weight_seed": cases.WEIGHT_SEED,
         "classifier_damping": specification.classifier_damping,
         "seeds": seeds,
-        "stride": STRIDE,
-        "stored_whole": STORED_WHOLE,
         "architecture": architecture(name, specification),
         "trainable": sum(p.numel() for p in network.parameters()),
         "tensors": {key: list(value.shape) for key, value in tensors.items()},

@@ -48,8 +48,6 @@ struct Record {
     weight_seed: u64,
     classifier_damping: f32,
     seeds: HashMap<String, u64>,
-    stride: usize,
-    stored_whole: usize,
     architecture: serde_json::Value,
     trainable: usize,
     tensors: BTreeMap<String, Vec<usize>>,
@@ -61,10 +59,12 @@ struct Record {
     quantities: BTreeMap<String, Quantity>,
 }
 
-/// A quantity's shape, its norm in float64, and its two yardsticks.
+/// A quantity, written as an array: its shape, which elements are stored (every `stride`-th), its
+/// norm in float64, and its two yardsticks.
 #[derive(Deserialize)]
 struct Quantity {
     shape: Vec<usize>,
+    stride: usize,
     norm: f64,
     pytorch: f64,
     rounding: f64,
@@ -236,11 +236,7 @@ impl Comparison<'_> {
             "{name} is not this test's, or was compared before"
         );
 
-        let stride = if ours.len() <= record.stored_whole {
-            1
-        } else {
-            record.stride
-        };
+        let stride = quantity.stride;
         let theirs = &stored[name];
         assert_eq!(
             theirs.len(),
