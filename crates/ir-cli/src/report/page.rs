@@ -198,6 +198,12 @@ fn missing(groups: &[Group]) -> Vec<String> {
                 "{folder} was not analysed on the test split, which the claims are judged on."
             ));
         }
+        if let Some(epoch) = stopped_after(run) {
+            sentences.push(format!(
+                "{folder} was trained for {epoch} of its {} epochs.",
+                run.info.epochs
+            ));
+        }
         if run.history.is_empty() {
             sentences.push(format!(
                 "{folder} has no history.jsonl, so it is not in Figure 5, and its accuracy over \
@@ -261,22 +267,36 @@ fn scaled_down(groups: &[Group]) -> Vec<String> {
     sentences.into_iter().map(sentence).collect()
 }
 
-/// What the runs say themselves, and how much of each split was analysed if not all of it.
+/// What the runs say themselves, where one of them stopped, and how much of each split was
+/// analysed if not all of it.
 fn smaller(group: &Group) -> Vec<String> {
     let info = group.info();
     let mut how = info.scaled_down.clone();
-    for (name, words, all) in [
+    if let Some(epoch) = group.runs.iter().filter_map(stopped_after).min() {
+        how.push(format!("stopped after epoch {epoch}"));
+    }
+    let splits = [
         ("train", "training", info.train_samples),
         ("test", "test", info.test_samples),
-    ] {
-        if let Some(samples) = group.splits(name).map(|split| split.samples).min()
-            && samples < all
-        {
-            let (samples, all) = (thousands(samples), thousands(all));
-            how.push(format!("measured on {samples} of {all} {words} images"));
-        }
+    ];
+    let parts: Vec<String> = splits
+        .into_iter()
+        .filter_map(|(name, words, all)| {
+            let samples = group.splits(name).map(|split| split.samples).min()?;
+            let (part, whole) = (thousands(samples), thousands(all));
+            (samples < all).then(|| format!("{part} of {whole} {words} images"))
+        })
+        .collect();
+    if !parts.is_empty() {
+        how.push(format!("measured on {}", parts.join(" and ")));
     }
     how
+}
+
+/// The last epoch of a run that did not come to its end.
+fn stopped_after(run: &Run) -> Option<usize> {
+    let last = run.history.last()?.epoch;
+    (last < run.info.epochs).then_some(last)
 }
 
 #[derive(Serialize)]
