@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
+use indicatif::HumanCount;
 use ir_data::Dataset;
 use ir_models::{Architecture, Checkpoint, ResNet, Sgd, Trainer, TrainingSettings};
 
@@ -147,30 +148,26 @@ fn describe(settings: &Settings, dataset: &Dataset) -> Result<RunInfo> {
 fn scaled_down(settings: &Settings, dataset: &Dataset) -> Result<Vec<String>> {
     let recipe = network::recipe(&settings.architecture)?;
     let name = &settings.architecture.name;
+    let count = |n: usize| HumanCount(n as u64);
     let mut clauses = Vec::new();
     match Architecture::named(name, dataset.classes().len()) {
         Ok(paper) if paper == settings.architecture => {}
         _ => clauses.push(format!(
             "{name} is not a network of the paper ({} blocks, {} trainable parameters)",
             settings.architecture.blocks().len(),
-            settings.architecture.parameters().trainable
+            count(settings.architecture.parameters().trainable)
         )),
     }
-    if settings.epochs < recipe.epochs {
-        let epochs = if settings.epochs == 1 {
-            "epoch"
-        } else {
-            "epochs"
-        };
-        clauses.push(format!(
-            "{} {epochs} instead of {}",
-            settings.epochs, recipe.epochs
-        ));
+    let (ours, papers) = (settings.epochs, recipe.epochs);
+    if ours < papers {
+        let epochs = if ours == 1 { "epoch" } else { "epochs" };
+        clauses.push(format!("{ours} {epochs} instead of {papers}"));
     }
-    if settings.train_samples < 50_000 {
+    let images = settings.train_samples;
+    if images < 50_000 {
         clauses.push(format!(
             "{} training images instead of 50,000",
-            settings.train_samples
+            count(images)
         ));
     }
     Ok(clauses)
