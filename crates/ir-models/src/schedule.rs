@@ -57,12 +57,12 @@ impl Schedule {
         current.map_or(0.0, |piece| piece.learning_rate)
     }
 
-    /// The same schedule with its changes moved in proportion, from `epochs` to `to` epochs.
-    /// Pieces that shrink to nothing are left out.
+    /// The same schedule with its changes moved in proportion, from `epochs` to `to` epochs: epoch
+    /// e has the rate that epoch ⌊e · epochs / to⌋ had.
     pub fn scaled(&self, epochs: usize, to: usize) -> Self {
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in &self.pieces {
-            let from_epoch = (piece.from_epoch * to + epochs / 2) / epochs.max(1);
+            let from_epoch = (piece.from_epoch * to).div_ceil(epochs.max(1));
             if pieces
                 .last()
                 .is_some_and(|last| last.from_epoch == from_epoch)

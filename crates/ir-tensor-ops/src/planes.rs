@@ -100,7 +100,8 @@ pub(crate) fn apply(affine: Affine, relu: bool, x: &[f32], y: &mut [f32]) {
     if relu {
         for (y, &x) in y.iter_mut().zip(x) {
             let value = affine.at(x);
-            *y = if value > 0. { value } else { 0. };
+            // Written so that NaN stays NaN, as in PyTorch: a diverged network has to show.
+            *y = if value < 0. { 0. } else { value };
         }
     } else {
         for (y, &x) in y.iter_mut().zip(x) {

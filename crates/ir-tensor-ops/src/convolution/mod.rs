@@ -14,7 +14,7 @@
 //!
 //! - The input gradient is the same computation on ∂L/∂y with the weight turned around and
 //!   its channels exchanged; stride 2 puts zeros between the pixels of ∂L/∂y when packing.
-//! - The weight gradient keeps 8 input channels × 3 taps × 16 output channels of sums in
+//! - The weight gradient keeps 4 input channels × 3 taps × 16 output channels of sums in
 //!   registers while it runs over an image (weight_gradient.rs).
 //! - Batch norm and ReLU are applied while packing, so their result is never stored.
 //! - Channels that are not a multiple of 16 and sizes that are not a multiple of 8 take the
@@ -87,7 +87,7 @@ fn run<T: Send>(
     finish: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> (Vec<f32>, Vec<T>) {
     let (from, to) = (product.input.image_size(), product.output_size());
-    parallel::pieces_with(batch * to, to, |index, output| {
+    parallel::pieces_with(batch * to, to, 0., |index, output| {
         arch::run(ImageProduct {
             product,
             image: &source.values[index * from..][..from],

@@ -1,17 +1,18 @@
 //! The weight gradient: ∂w\[o,i,ky,kx\] = Σ over images and pixels of ∂y\[o,y,x\] · x\[i,y+ky,x+kx\].
 //!
 //! The lanes are output channels, so ∂y is packed as a vector per pixel. For 16 output
-//! channels, a kernel row and 8 input channels, 8 × 3 vectors of sums stay in registers while
-//! the kernel runs over all pixels of an image; each input pixel is broadcast once and meets
-//! the three ∂y vectors that lie under its taps. Narrow instruction sets take 2 input channels
-//! at a time.
+//! channels, a kernel row and 4 input channels, 4 × 3 vectors of sums stay in registers while
+//! the kernel runs over all pixels of an image, 8 vectors of ∂y at a time; each input pixel is
+//! broadcast once and meets the three ∂y vectors that lie under its taps. Narrow instruction
+//! sets take 2 input channels at a time.
+//!
+//! Tried without gain: 8 input channels with 2 or 4 vectors of ∂y, which have as few loads but
+//! made the compiler move sums to memory.
 //!
 //! Images are dealt to slots whose number depends on the shape alone. A slot adds its images
 //! in order and the slots are added in order, so the bits do not depend on the threads; the
 //! chains of f32 additions are then as long as the pixels of an image, plus the images of a
 //! slot, plus the slots.
-
-use rayon::prelude::*;
 
 use super::Source;
 use super::pack::{Blocked, Padded, TILE};
@@ -22,52 +23,36 @@ use crate::parallel;
 use crate::scratch::Scratch;
 
 /// Input channels come in groups of this many, whatever the instruction set.
-const GROUP: usize = 8;
-
-/// The pixels of ∂y that are in registers at a time.
-const STEP: usize = TILE / 2;
+const GROUP: usize = 4;
 
 /// The gradient of the weight `[O, I, K, K]`.
 pub(crate) fn weight_gradient(shape: &Convolution, x: Source<'_>, gradient: &[f32]) -> Vec<f32> {
     let layout = Layout::new(shape);
     let per_slot = shape.batch.div_ceil(layout.slots());
-    let slots: Vec<Vec<Lanes>> = (0..shape.batch.div_ceil(per_slot))
-        .into_par_iter()
-        .map(|slot| {
-            let mut sums = vec![Lanes::ZERO; layout.size()];
-            for index in slot * per_slot..shape.batch.min((slot + 1) * per_slot) {
-                arch::run(AddImage {
-                    layout: &layout,
-                    x: x.image(index, layout.x.image_size()),
-                    gradient: &gradient[index * layout.gradient_size()..],
-                    sums: &mut sums,
-                });
-            }
-            sums
-        })
-        .collect();
-    let taps = shape.kernel * shape.kernel;
-    let row = shape.inputs * taps;
-    parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
-        for (index, (i, tap)) in layout.entries().enumerate() {
-            if i >= shape.inputs {
-                continue;
-            }
-            let mut sum = [0f32; LANES];
-            for slot in &slots {
-                let lanes = &slot[block * layout.block() + index].0;
-                for (sum, &value) in sum.iter_mut().zip(lanes) {
-                    *sum += value;
-                }
-            }
-            for (to, &sum) in to.chunks_exact_mut(row).zip(&sum) {
-                to[i * taps + tap] = sum;
-            }
+    let slots = shape.batch.div_ceil(per_slot);
+    let size = layout.size();
+    let (sums, _) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
+        for index in slot * per_slot..shape.batch.min((slot + 1) * per_slot) {
+            arch::run(AddImage {
+                layout: &layout,
+                x: x.image(index, layout.x.image_size()),
+                gradient: &gradient[index * layout.gradient_size()..],
+                sums,
+            });
         }
+    });
+    let row = shape.inputs * shape.kernel * shape.kernel;
+    parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
+        arch::run(AddSlots {
+            layout: &layout,
+            sums: &sums[block * layout.block()..],
+            row,
+            to,
+        });
     })
 }
 
-/// The sizes, and where the sums lie: [block of 16 outputs][group of 8 inputs][ky][input][kx].
+/// The sizes, and where the sums lie: [block of 16 outputs][group of 4 inputs][ky][input][kx].
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     x: Padded,
@@ -111,22 +96,6 @@ impl Layout {
     fn slots(&self) -> usize {
         const BUDGET: usize = 32 << 20;
         (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16)
-    }
-
-    /// The (input, tap) of every vector of a block, in order.
-    fn entries(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let (kernel, groups) = (self.kernel, self.groups);
-        let in_group = move |group| {
-            (0..kernel * GROUP * kernel).map(move |index| {
-                let (ky, i, kx) = (
-                    index / kernel / GROUP,
-                    index / kernel % GROUP,
-                    index % kernel,
-                );
-                (group * GROUP + i, ky * kernel + kx)
-            })
-        };
-        (0..groups).flat_map(in_group)
     }
 }
 
@@ -185,7 +154,7 @@ fn add<V: Vector, const K: usize, const S: usize>(
                 if V::WIDE {
                     add_channels::<V, K, S, GROUP>(vector, layout, x, ky, gradient, sums);
                 } else {
-                    const PART: usize = 2;
+                    const PART: usize = GROUP / 2;
                     let parts = x.chunks_exact(PART * layout.x.plane());
                     for (x, sums) in parts.zip(sums.chunks_exact_mut(PART * K)) {
                         add_channels::<V, K, S, PART>(vector, layout, x, ky, gradient, sums);
@@ -206,33 +175,75 @@ fn add_channels<V: Vector, const K: usize, const S: usize, const CHANNELS: usize
     gradient: &[Lanes],
     to: &mut [Lanes],
 ) {
-    let span = (STEP - 1) * S + K;
+    let span = (TILE - 1) * S + K;
     let mut sums = [[vector.splat(0.); K]; CHANNELS];
     for (y, gradient) in gradient.chunks_exact(layout.gradient.row()).enumerate() {
         let row = (y * S + ky) * layout.x.row;
-        for (step, gradient) in gradient.as_chunks::<STEP>().0.iter().enumerate() {
-            let start = row + step * STEP * S;
-            let mut pixels = [vector.splat(0.); STEP];
+        for (step, gradient) in gradient.as_chunks::<TILE>().0.iter().enumerate() {
+            let start = row + step * TILE * S;
+            let mut pixels = [vector.splat(0.); TILE];
             for (register, lanes) in pixels.iter_mut().zip(gradient) {
                 *register = vector.load(lanes);
             }
-            unrolled!(channel in [0, 1, 2, 3, 4, 5, 6, 7] below CHANNELS, {
+            unrolled!(channel in [0, 1, 2, 3] below CHANNELS, {
                 let line = &x[channel * layout.x.plane() + start..][..span];
-                unrolled!(position in [0, 1, 2, 3, 4, 5, 6, 7, 8] below span, {
-                    let pixel = vector.splat(line[position]);
-                    for (kx, sum) in sums[channel].iter_mut().enumerate() {
-                        let offset = position.wrapping_sub(kx);
-                        if offset % S == 0 && offset / S < STEP {
-                            *sum = vector.multiply_add(pixel, pixels[offset / S], *sum);
+                unrolled!(
+                    position in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+                    below span,
+                    {
+                        let pixel = vector.splat(line[position]);
+                        for (kx, sum) in sums[channel].iter_mut().enumerate() {
+                            let offset = position.wrapping_sub(kx);
+                            if offset % S == 0 && offset / S < TILE {
+                                *sum = vector.multiply_add(pixel, pixels[offset / S], *sum);
+                            }
                         }
                     }
-                });
+                );
             });
         }
     }
     for (to, sums) in to.chunks_exact_mut(K).zip(&sums) {
         for (to, &sum) in to.iter_mut().zip(sums) {
             vector.store(vector.add(vector.load(to), sum), to);
+        }
+    }
+}
+
+/// Adds the slots of one block of outputs, and writes it as `[o, i, ky, kx]`.
+struct AddSlots<'a> {
+    layout: &'a Layout,
+    /// The sums of all slots, from this block on in the first.
+    sums: &'a [Lanes],
+    /// The numbers per output.
+    row: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for AddSlots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let kernel = self.layout.kernel;
+        let inputs = self.row / (kernel * kernel);
+        for i in 0..inputs {
+            for ky in 0..kernel {
+                let group = i / GROUP * kernel + ky;
+                let from = (group * GROUP + i % GROUP) * kernel;
+                for kx in 0..kernel {
+                    let mut sum = vector.splat(0.);
+                    for slot in self.sums[from + kx..].iter().step_by(self.layout.size()) {
+                        sum = vector.add(sum, vector.load(slot));
+                    }
+                    let mut lanes = Lanes::ZERO;
+                    vector.store(sum, &mut lanes);
+                    let at = (i * kernel + ky) * kernel + kx;
+                    for (to, lane) in self.to.chunks_exact_mut(self.row).zip(lanes.0) {
+                        to[at] = lane;
+                    }
+                }
+            }
         }
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn norm_backward(
     let (values, gradient) = (x.values(), gradient.values());
     let (values, gradient): (&[f32], &[f32]) = (&values, &gradient);
     let size = values.len() / x.tensor().dims()[0];
-    let (dx, sums) = parallel::pieces_with(values.len(), size, |index, dx| {
+    let (dx, sums) = parallel::pieces_with(values.len(), size, 0., |index, dx| {
         dx.copy_from_slice(&gradient[index * size..][..size]);
         mask_and_sum(norm, relu, &values[index * size..][..size], dx)
     });
