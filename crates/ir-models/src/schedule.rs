@@ -62,7 +62,10 @@ impl Schedule {
     pub fn scaled(&self, epochs: usize, to: usize) -> Self {
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in &self.pieces {
-            let from_epoch = (piece.from_epoch * to).div_ceil(epochs.max(1));
+            // The product of two numbers of 64 bits has 128.
+            let from_epoch =
+                (piece.from_epoch as u128 * to as u128).div_ceil(epochs.max(1) as u128);
+            let from_epoch = usize::try_from(from_epoch).unwrap_or(usize::MAX);
             if pieces
                 .last()
                 .is_some_and(|last| last.from_epoch == from_epoch)

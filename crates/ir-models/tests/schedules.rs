@@ -38,3 +38,11 @@ fn a_scaled_schedule_changes_at_the_same_fractions() {
         assert!(starts.iter().all(|&start| start < epochs), "{starts:?}");
     }
 }
+
+#[test]
+fn a_schedule_can_be_scaled_to_any_number_of_epochs() {
+    let schedule = Recipe::of("resnet-32").unwrap().schedule;
+    let endless = schedule.scaled(300, usize::MAX);
+    assert_eq!(endless.learning_rate(0), 0.1);
+    assert_eq!(endless.learning_rate(usize::MAX - 1), 0.000_011);
+}
