@@ -27,6 +27,13 @@ impl MappedFile {
             }
         };
         let file = File::open(path).map_err(io("opening a checkpoint"))?;
+        let metadata = file.metadata().map_err(io("opening a checkpoint"))?;
+        if metadata.is_dir() {
+            return Err(Error::NotACheckpoint {
+                path: path.into(),
+                reason: "it is a folder; name the safetensors file in it".into(),
+            });
+        }
         // SAFETY: the map is only read. Checkpoints are replaced by renaming a whole new file over
         // the name, which leaves a mapped one as it was; who truncates or rewrites a mapped file in
         // place breaks the map, as README and the documentation of `Checkpoint::open` say.

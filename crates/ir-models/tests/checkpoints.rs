@@ -159,7 +159,7 @@ fn a_file_that_is_no_checkpoint_is_refused_with_what_was_found() {
         content[header..header + to.len()].copy_from_slice(to.as_bytes());
         content
     };
-    refused(b"", "");
+    refused(b"", "expected a safetensors file");
     refused(b"not a checkpoint at all", "safetensors");
     refused(&whole[..whole.len() / 2], "safetensors");
     refused(&[&[0xff; 8], &whole[8..]].concat(), "safetensors");
@@ -176,6 +176,8 @@ fn a_file_that_is_no_checkpoint_is_refused_with_what_was_found() {
         &replaced("\\\"channels\\\":6", "\\\"channels\\\":5"),
         "expected [5",
     );
+    let error = Checkpoint::open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("it is a folder"), "{error}");
 }
 
 #[test]
