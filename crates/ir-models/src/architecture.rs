@@ -310,6 +310,16 @@ impl Architecture {
                 self.head_pooling
             ));
         }
+        let blocks = self.stages.iter().map(|stage| stage.blocks);
+        if blocks.fold(0, usize::saturating_add) > LARGEST {
+            return fail(format!("it has more than {LARGEST} blocks"));
+        }
+        let parameters = self.parameters().all;
+        if parameters > MOST_PARAMETERS {
+            return fail(format!(
+                "it has {parameters} parameters; at most {MOST_PARAMETERS} are built"
+            ));
+        }
         Ok(())
     }
 
@@ -396,9 +406,13 @@ impl Architecture {
     }
 }
 
-/// No dimension of an architecture goes beyond this: a description that was tampered with must
-/// not make the program ask for all of the memory.
+/// No dimension of an architecture goes beyond this, nor does its number of blocks: a description
+/// that was tampered with must not make the program ask for all of the memory.
 const LARGEST: usize = 16_384;
+
+/// Nor does an architecture have more parameters, which are 4 GiB; the paper's largest has 46
+/// million.
+const MOST_PARAMETERS: usize = 1 << 30;
 
 fn stage(blocks: usize, channels: usize, entrance: Entrance) -> Stage {
     Stage {
