@@ -6,7 +6,7 @@ use ir_tensor_ops::{Norm, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d,
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::initialize;
-use crate::layout::{BatchNorm, Convolution, Layout, TensorSpec};
+use crate::layout::{BatchNorm, BlockLayers, Convolution, Layout, TensorSpec};
 use crate::network::{Block, ResidualNetwork};
 
 /// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β.
@@ -111,6 +111,14 @@ impl ResNet {
         })
     }
 
+    fn block(&self, index: usize) -> candle_core::Result<&BlockLayers> {
+        let blocks = &self.layout.blocks;
+        blocks.get(index).ok_or_else(|| {
+            let last = blocks.len() - 1;
+            candle_core::Error::Msg(format!("block {index}: the network has blocks 0 to {last}"))
+        })
+    }
+
     /// The batch norm as evaluation reads it.
     fn running_norm(&self, norm: &BatchNorm) -> ir_tensor_ops::Result<Norm> {
         Norm::running(
@@ -161,20 +169,20 @@ impl ResidualNetwork for ResNet {
     }
 
     fn shortcut(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
-        match &self.layout.blocks[block].shortcut {
+        match &self.block(block)?.shortcut {
             Some(conv) => Ok(self.conv2d(h, conv)?),
             None => Ok(h.clone()),
         }
     }
 
     fn branch(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
-        let block = &self.layout.blocks[block];
+        let block = self.block(block)?;
         let inner = self.norm_relu_conv2d(h, &block.norm1, &block.conv1)?;
         Ok(self.norm_relu_conv2d(&inner, &block.norm2, &block.conv2)?)
     }
 
     fn after(&self, block: usize, sum: &Tensor) -> candle_core::Result<Tensor> {
-        if self.layout.blocks[block].pooled {
+        if self.block(block)?.pooled {
             Ok(avg_pool2d(sum, 2)?)
         } else {
             Ok(sum.clone())

@@ -6,7 +6,8 @@
     reason = "a helper of a test fails by panicking, as the test does"
 )]
 
-use ir_models::{Architecture, Entrance, Error, ResNet, Scope, Sharing};
+use candle_core::{DType, Device, Tensor};
+use ir_models::{Architecture, Entrance, Error, ResNet, ResidualNetwork, Scope, Sharing};
 
 fn named(name: &str, classes: usize) -> Architecture {
     Architecture::named(name, classes).unwrap()
@@ -118,6 +119,20 @@ fn tensors_have_the_documented_names() {
 }
 
 #[test]
+fn a_block_that_is_not_there_is_an_error() {
+    let network = ResNet::initialize(&named("resnet-32", 10), 0).unwrap();
+    let h = Tensor::zeros((1, 64, 8, 8), DType::F32, &Device::Cpu).unwrap();
+    for result in [
+        network.shortcut(15, &h),
+        network.branch(15, &h),
+        network.after(15, &h),
+    ] {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("blocks 0 to 14"), "{error}");
+    }
+}
+
+#[test]
 fn shared_tensors_stand_once_under_the_first_step() {
     let network = ResNet::initialize(&shared(7, 10, &unshared_batch_norm()), 0).unwrap();
     assert!(network.tensor("blocks.5.conv1.weight").is_some());
@@ -201,6 +216,8 @@ fn what_cannot_be_built_is_refused_with_the_reason() {
         "stage 0",
     );
     refused(|a| a.head_pooling = 9, "smaller than the head");
+    refused(|a| a.stages = vec![a.stages[0].clone(); 4000], "blocks");
+    refused(|a| a.stages[2].channels = 16_384, "parameters");
     refused(
         |a| {
             a.stages[1].sharing = Some(Sharing {
