@@ -70,8 +70,8 @@ struct Collected<'a> {
 }
 
 impl ResNet {
-    /// Runs one batch forward and backward with batch statistics. Changes nothing: the optimiser
-    /// and [`ResNet::take_in_statistics`] do.
+    /// Runs one batch forward and backward with batch statistics. Changes nothing: a step of a
+    /// [`Trainer`](crate::Trainer) takes in its gradients and its statistics.
     ///
     /// `images` is `[N, C, H, W]` f32, `labels` is `[N]` u32. The gradients are those of the mean
     /// cross-entropy.
@@ -146,10 +146,7 @@ impl ResNet {
 
     /// Moves the running statistics towards those of a pass, by 0.1 each, in the order in which
     /// the pass met them: those of a naively shared block move once a step.
-    ///
-    /// # Errors
-    /// Whatever Candle reports.
-    pub fn take_in_statistics(&self, pass: &TrainingPass) -> Result<()> {
+    pub(crate) fn take_in_statistics(&self, pass: &TrainingPass) -> Result<()> {
         for (norm, statistics) in &pass.statistics {
             let (mean, variance) = (
                 &self.tensors[norm.running_mean],
