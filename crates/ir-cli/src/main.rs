@@ -16,7 +16,7 @@ mod network;
 mod progress;
 mod report;
 mod run;
-mod session;
+mod training;
 
 use std::io::Write;
 use std::process::ExitCode;

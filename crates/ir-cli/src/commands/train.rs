@@ -10,7 +10,7 @@ use ir_models::{Architecture, Checkpoint, ResNet, Sgd, Trainer, TrainingSettings
 
 use crate::arguments::{Device, Train};
 use crate::run::{LearningRate, Optimizer, Parameters, RunInfo, SCHEMA_VERSION};
-use crate::session::{Session, Settings};
+use crate::training::{Settings, Training};
 use crate::{data, files, interrupt, machine, network};
 
 pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
@@ -40,8 +40,8 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
         &arguments.out.join("run.json"),
         &describe(&settings, &dataset)?,
     )?;
-    let mut session = Session::new(&arguments.out, checkpoint, settings, &dataset, trainer)?;
-    let finished = session.run()?;
+    let mut training = Training::new(&arguments.out, checkpoint, settings, &dataset, trainer)?;
+    let finished = training.run()?;
     Ok(if finished {
         ExitCode::SUCCESS
     } else {

@@ -36,19 +36,19 @@ pub(crate) struct Settings {
 }
 
 /// A run under way.
-pub(crate) struct Session<'a> {
+pub(crate) struct Training<'a> {
     folder: &'a Path,
     checkpoint: PathBuf,
     settings: Settings,
     data: DataDescription,
     trainer: Trainer,
-    training: Loader,
+    images: Loader,
     test: Loader,
     exits: [Loader; 2],
     history: Vec<Epoch>,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Training<'a> {
     pub(crate) fn new(
         folder: &'a Path,
         checkpoint: PathBuf,
@@ -73,7 +73,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             folder,
             checkpoint,
-            training: Loader::new(dataset.train().clone(), options)?,
+            images: Loader::new(dataset.train().clone(), options)?,
             test: evaluation(dataset.test(), settings.test_samples)?,
             exits: [
                 evaluation(dataset.train(), exits)?,
@@ -118,10 +118,10 @@ impl<'a> Session<'a> {
     fn epoch(&mut self) -> Result<Option<Position>> {
         let position = *self.trainer.position();
         let label = format!("epoch {}/{}", position.epoch + 1, self.settings.epochs);
-        let bar = progress::bar(self.training.batches(), label);
+        let bar = progress::bar(self.images.batches(), label);
         bar.set_position(position.batches as u64);
         let batches = self
-            .training
+            .images
             .epoch_from(position.epoch as u64, position.batches)
             .map(data::pair);
         let outcome = self.trainer.epoch(batches, |step| {
