@@ -30,9 +30,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // One sentence: the chain from what was being done to what went wrong.
             // Where even stderr is closed there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ir: {error:#}");
+            let _ = writeln!(std::io::stderr(), "ir: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
@@ -50,11 +49,25 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// One sentence: the chain from what was being done to what went wrong. The libraries' errors
+/// name their cause themselves; it is not said twice.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut said = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
+}
+
 /// Whether whoever read our stdout has gone, as `head` does: that is no failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let broken = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref())
-        .any(broken)
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let json = || cause.downcast_ref::<serde_json::Error>()?.io_error_kind();
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.map(std::io::Error::kind).or_else(json)
+    };
+    let mut kinds = error.chain().filter_map(kind);
+    kinds.any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

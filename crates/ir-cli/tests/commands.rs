@@ -71,6 +71,8 @@ impl Place {
             .filter(|line| line.starts_with("ir: "))
             .collect();
         assert_eq!(complaints.len(), 1, "ir {line}: {said}");
+        let causes = complaints[0].matches("(os error").count();
+        assert!(causes < 2, "a cause is said twice: {said}");
         complaints[0].to_owned()
     }
 
@@ -182,6 +184,20 @@ fn analyze_prints_one_document_and_nothing_else() {
         again["splits"]["test"]["accuracy"],
         results["splits"]["test"]["accuracy"]
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let place = Place(tempfile::tempdir().unwrap());
+    for line in ["models", "models --json"] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command(line).stdout(writer).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "ir {line}: {said}");
+        assert_eq!(said, "", "ir {line}");
+    }
 }
 
 #[test]
