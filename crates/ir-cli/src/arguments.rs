@@ -1,7 +1,9 @@
 //! The command line, as typed.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Train residual networks and see what their blocks do to the loss.
@@ -174,7 +176,7 @@ pub(crate) struct Train {
     pub(crate) out: PathBuf,
 
     /// Passes over the training images; the paper's number by default.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000))]
     pub(crate) epochs: Option<usize>,
 
     /// Images in a step.
@@ -191,11 +193,11 @@ pub(crate) struct Train {
     pub(crate) schedule: String,
 
     /// Momentum of the optimiser.
-    #[arg(long, default_value_t = 0.9)]
+    #[arg(long, default_value_t = 0.9, value_parser = parse_factor)]
     pub(crate) momentum: f64,
 
     /// Weight decay, on the weights of convolutions and of the classifier.
-    #[arg(long, default_value_t = 1e-4)]
+    #[arg(long, default_value_t = 1e-4, value_parser = parse_factor)]
     pub(crate) weight_decay: f64,
 
     /// Train on the images as they are, without flips and translations.
@@ -264,7 +266,7 @@ pub(crate) struct Analyze {
     pub(crate) measures: Vec<ir_analysis::Measure>,
 
     /// Additional applications of the last block.
-    #[arg(long, default_value_t = 20, value_name = "K")]
+    #[arg(long, default_value_t = 20, value_name = "K", value_parser = count(0..=10_000))]
     pub(crate) unroll_steps: usize,
 
     /// Factor on the unrolled branch: a number, or `auto` for the one with the lowest loss on
@@ -313,6 +315,18 @@ pub(crate) struct Report {
     /// The folder to write: report.html, figures/, claims.json.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+}
+
+/// A number of things, within what memory and a person's patience hold.
+fn count(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
+}
+
+fn parse_factor(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(factor) if (0.0..f64::INFINITY).contains(&factor) => Ok(factor),
+        _ => Err("expected a finite number, 0 or above".into()),
+    }
 }
 
 fn parse_classes(text: &str) -> Result<usize, String> {
