@@ -338,6 +338,10 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
     }
     assert_eq!(place.bytes("run/checkpoint.safetensors"), checkpoint);
     assert_eq!(place.bytes("run/results.json"), results);
+    assert!(
+        !place.path("other/run.json").exists(),
+        "no run began, and the next command may begin one"
+    );
 }
 
 #[test]
@@ -361,6 +365,10 @@ fn wrong_usage_is_status_2() {
         "analyze x --data y --measures hope",
         "models --xml",
         "--threads 0 models",
+        "train tiny.json --data images --out run --epochs 0",
+        "train tiny.json --data images --out run --momentum nan",
+        "train tiny.json --data images --out run --weight-decay -1",
+        "analyze x --data y --unroll-steps 1000000000000000",
     ] {
         assert_eq!(place.run(line).status.code(), Some(2), "ir {line}");
     }

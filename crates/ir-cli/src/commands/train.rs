@@ -36,11 +36,10 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
             Trainer::new(network, settings.training.clone())?
         }
     };
-    files::write_json(
-        &arguments.out.join("run.json"),
-        &describe(&settings, &dataset)?,
-    )?;
+    let description = describe(&settings, &dataset)?;
     let mut training = Training::new(&arguments.out, checkpoint, settings, &dataset, trainer)?;
+    // Only now is everything checked: a folder with a description holds a run.
+    files::write_json(&arguments.out.join("run.json"), &description)?;
     let finished = training.run()?;
     Ok(if finished {
         ExitCode::SUCCESS
@@ -169,6 +168,10 @@ fn scaled_down(settings: &Settings, dataset: &Dataset) -> Result<Vec<String>> {
             "{} training images instead of 50,000",
             count(images)
         ));
+    }
+    let images = settings.test_samples;
+    if images < 10_000 {
+        clauses.push(format!("{} test images instead of 10,000", count(images)));
     }
     Ok(clauses)
 }
