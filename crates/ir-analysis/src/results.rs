@@ -2,9 +2,8 @@
 //!
 //! Numbers over samples come as a mean and, beside it in a field of the same name with
 //! `_std`, the standard deviation of these very samples (divided by N, so 0 for one sample).
-//! `None` (`null` in JSON) is a quantity that
-//! was not asked for or is undefined there (the exit gradient before the last stage, a
-//! cosine with a zero vector). Numbers that ran out of f64's range are written as the
+//! `None` (`null` in JSON) is a quantity that was not asked for or is undefined there (the exit
+//! gradient before the last stage, a cosine with a zero vector). Numbers that ran out of f64's range are written as the
 //! strings `"inf"`, `"-inf"` and `"nan"`, see [`Number`].
 
 use std::collections::BTreeMap;

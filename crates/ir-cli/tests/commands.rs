@@ -2,7 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    reason = "a helper of a test fails by panicking, as the test does"
+    reason = "what tests share fails by panicking, as they do"
 )]
 
 use std::fs;

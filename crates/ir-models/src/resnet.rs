@@ -46,7 +46,8 @@ impl ResNet {
         Self::from_tensors(architecture, |spec| initialize::tensor(spec, seed))
     }
 
-    /// A network from tensors that the caller finds by name, as those of a checkpoint.
+    /// A network from tensors that the caller finds by name, as those of a checkpoint: f32 on
+    /// the CPU. Contiguous ones are shared, not copied, and training changes them in place.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArchitecture`], whatever `find` reports, and

@@ -74,6 +74,9 @@ fn paper_accuracy(info: &RunInfo) -> Option<f64> {
         "resnet-38" => (6.99, 29.66),
         "resnet-56" => (6.53, 28.99),
         "resnet-110" => (6.13, 27.54),
+        "resnet-110-ubn" => (6.62, 29.94),
+        "resnet-146-ubn" => (6.82, 29.49),
+        "resnet-182-ubn" => (6.97, 29.33),
         _ => return None,
     };
     match info.dataset.as_str() {
