@@ -40,7 +40,8 @@ struct Found {
     split: SplitName,
 }
 
-/// Reads the data set in `folder`; only one of `wanted` if that is given.
+/// Reads the data set in `folder`; only one of `wanted` if that is given, and then none of drawn
+/// images, whose files differ from CIFAR's in nothing but the class names beside them.
 ///
 /// # Errors
 /// [`Error::NoData`] if there is none; [`Error::Ambiguous`] if there is more than one, or
@@ -49,7 +50,7 @@ pub(crate) fn open(folder: &Path, wanted: Option<LabelSet>) -> Result<Dataset> {
     let mut notes = Vec::new();
     let mut found = search(folder, &mut notes)?;
     if let Some(wanted) = wanted {
-        found.retain(|file| file.labels == wanted);
+        found.retain(|file| file.labels == wanted && drawn_beside(&file.path, wanted).is_none());
     }
     let Some(first) = found.iter().min_by_key(|file| file.format) else {
         return Err(Error::NoData {
@@ -133,24 +134,23 @@ fn read(file: &Path, format: Format, labels: LabelSet) -> Result<Samples> {
     }
 }
 
-/// The data set's name and classes: CIFAR's, or those of the synthetic set where the list
-/// of class names beside the binary batches says that these are it.
+/// The data set's name and classes: CIFAR's, or those of the synthetic set.
 fn names(labels: LabelSet, train: &[PathBuf]) -> (&'static str, Vec<String>) {
+    if let Some(drawn) = train.first().and_then(|file| drawn_beside(file, labels)) {
+        return (drawn.name(), drawn.classes());
+    }
+    let classes = labels.classes().iter().map(|&class| class.to_owned());
+    (labels.name(), classes.collect())
+}
+
+/// The synthetic set that a file is of, where the list of class names beside it says so.
+fn drawn_beside(file: &Path, labels: LabelSet) -> Option<synthetic::Classes> {
     let (list, drawn) = match labels {
         LabelSet::Cifar10 => (crate::export::NAMES_10, synthetic::Classes::Ten),
         LabelSet::Cifar100 => (crate::export::NAMES_100, synthetic::Classes::Hundred),
     };
-    let beside = train
-        .first()
-        .and_then(|file| Some(file.parent()?.join(list)));
-    if let Some(text) = beside.and_then(|path| fs::read_to_string(path).ok()) {
-        let classes: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-        if classes == drawn.classes() {
-            return (drawn.name(), classes);
-        }
-    }
-    let classes = labels.classes().iter().map(|&class| class.to_owned());
-    (labels.name(), classes.collect())
+    let text = fs::read_to_string(file.parent()?.join(list)).ok()?;
+    text.split_whitespace().eq(drawn.classes()).then_some(drawn)
 }
 
 /// All files below `folder` that hold samples, and notes on those that do not quite.

@@ -96,7 +96,8 @@ impl Dataset {
     ///
     /// `synthetic10` (also `synthetic`) and `synthetic100` are drawn with seed 0.
     /// `cifar10` and `cifar100` are looked for in `$IR_DATA`, `./data` and the Hugging Face
-    /// cache, and fetched into that cache if they are nowhere and the network may be used.
+    /// cache, and fetched into that cache if they are nowhere and the network may be used;
+    /// drawn images are never taken for them.
     /// What is not one of these names is a folder.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use common::{assert_says, fixture, folder_of, nowhere, put};
-use ir_data::{Dataset, Error, LabelSet, Locations, fetch};
+use ir_data::{Dataset, Error, LabelSet, Locations, fetch, synthetic, write_binary};
 
 const COMMIT: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
 const TRAIN: &str = "plain_text/train-00000-of-00001.parquet";
@@ -76,6 +76,27 @@ fn ir_data_may_hold_the_data_set_or_be_it() {
         };
         assert_eq!(Dataset::open(name, &locations).unwrap().name(), name);
     }
+}
+
+#[test]
+fn drawn_images_are_not_taken_for_cifar() {
+    let local = tempfile::tempdir().unwrap();
+    let drawn = synthetic::dataset(synthetic::Classes::Ten, 0, 20, 10).unwrap();
+    write_binary(&drawn, &local.path().join("synthetic10")).unwrap();
+    let locations = Locations {
+        local: Some(local.path().into()),
+        ..nowhere()
+    };
+    let error = Dataset::open("cifar10", &locations).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error:?}");
+
+    // Real ones beside them, in the folder of the original archive, are found.
+    for name in ["data_batch_1.bin", "test_batch.bin"] {
+        let content = fs::read(fixture("binary10").join(name)).unwrap();
+        put(&local.path().join("cifar-10-batches-bin"), name, &content);
+    }
+    let dataset = Dataset::open("cifar10", &locations).unwrap();
+    assert_eq!(dataset.name(), "cifar10");
 }
 
 /// Puts fixtures into a cache as the hub's tools do: snapshots link to blobs.
