@@ -244,7 +244,7 @@ impl Dataset {
     /// `format` and `files` only say where it comes from.
     ///
     /// # Errors
-    /// [`Error::Samples`] if a split is empty, [`Error::Count`] if a label has no class.
+    /// [`Error::EmptySplit`] if a split is empty, [`Error::Count`] if a label has no class.
     pub fn new(
         name: impl Into<String>,
         classes: Vec<String>,
@@ -253,12 +253,9 @@ impl Dataset {
         format: Format,
         files: Vec<PathBuf>,
     ) -> Result<Self> {
-        for split in [&train, &test] {
+        for (name, split) in [("train", &train), ("test", &test)] {
             let Some(&largest) = split.labels().iter().max() else {
-                return Err(Error::Samples {
-                    asked: 0,
-                    available: 0,
-                });
+                return Err(Error::EmptySplit { split: name });
             };
             if usize::from(largest) >= classes.len() {
                 return Err(Error::Count {

@@ -151,6 +151,13 @@ pub enum Error {
         notes: Vec<String>,
     },
 
+    /// A split is there and holds nothing.
+    #[error("the {split} split holds no samples; complete the data set, or name another")]
+    EmptySplit {
+        /// The split, `train` or `test`.
+        split: &'static str,
+    },
+
     /// A folder has too many entries to be a data set's.
     #[error(
         "{} has more than {limit} entries; name the folder that holds the data set itself",

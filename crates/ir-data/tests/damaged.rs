@@ -7,6 +7,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use ir_data::{Dataset, Format, IMAGE, Split};
+
 use common::{assert_says, fixture, folder_of, open, put, refusal};
 
 /// What is said about a damaged parquet file as the train split.
@@ -112,6 +114,18 @@ fn folders_that_are_none() {
     let foreign = tempfile::tempdir().unwrap();
     put(foreign.path(), "model.pkl", b"\x80\x04}.");
     assert_says(&refusal(foreign.path()), &["model.pkl", "without the keys"]);
+}
+
+#[test]
+fn a_split_of_nothing() {
+    let full = Split::new(vec![0; IMAGE], vec![0]).unwrap();
+    let empty = Split::new(Vec::new(), Vec::new()).unwrap();
+    let classes = vec!["all".to_owned()];
+    let none = Dataset::new("none", classes, full, empty, Format::Synthetic, Vec::new());
+    assert_says(
+        &none.unwrap_err().to_string(),
+        &["the test split holds no samples"],
+    );
 }
 
 #[test]
