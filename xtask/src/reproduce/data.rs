@@ -124,17 +124,16 @@ impl Ask<'_> {
         }
         for &dataset in datasets {
             let argument = source.argument(dataset);
-            if self.has(&argument)? || (source == Source::Named && self.fetches(dataset)?) {
+            let Some(complaint) = self.complaint(&argument)? else {
+                continue;
+            };
+            if source != Source::Named {
+                bail!("no {} in {argument}: {complaint}", dataset.name());
+            }
+            if self.fetches(dataset)? {
                 continue;
             }
-            if source != Source::Named {
-                bail!(
-                    "no {} in {argument}; `{} data info {argument}` says more",
-                    dataset.name(),
-                    self.ir.display()
-                );
-            }
-            let reason = self.reason(dataset);
+            let reason = self.reason(dataset, &complaint);
             if synthetic_will_do {
                 return Ok(Source::Synthetic(Some(reason)));
             }
@@ -143,12 +142,16 @@ impl Ask<'_> {
         Ok(source)
     }
 
-    /// Whether the images are on this machine.
-    fn has(&self, data: &str) -> Result<bool> {
+    /// What `ir` says where the images are not on this machine, or are damaged.
+    fn complaint(&self, data: &str) -> Result<Option<String>> {
         let mut info = self.command(&["data", "info", data, "--json", "--offline"]);
         // Both streams stay quiet: an answer of "no" is not an error here.
-        let answer = info.stdout(Stdio::null()).stderr(Stdio::null()).status();
-        Ok(answer.with_context(|| self.not_started())?.success())
+        let answer = info.output().with_context(|| self.not_started())?;
+        if answer.status.success() {
+            return Ok(None);
+        }
+        let said = String::from_utf8_lossy(&answer.stderr);
+        Ok(Some(said.trim().trim_start_matches("ir: ").to_owned()))
     }
 
     /// Whether the images could be fetched just now.
@@ -161,16 +164,14 @@ impl Ask<'_> {
         Ok(answer.with_context(|| self.not_started())?.success())
     }
 
-    fn reason(&self, dataset: Dataset) -> String {
+    fn reason(&self, dataset: Dataset, complaint: &str) -> String {
+        let name = dataset.name();
         let fetching = if self.offline {
-            "--offline forbids fetching it"
+            format!("--offline forbids fetching {name}")
         } else {
-            "could not be fetched"
+            format!("{name} could not be fetched")
         };
-        format!(
-            "{} is neither in $IR_DATA nor in ./data nor in the Hugging Face cache, and {fetching}",
-            dataset.name()
-        )
+        format!("{fetching}, and `ir data info {name} --offline` says: {complaint}")
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -270,13 +270,17 @@ fn real_images_are_taken_where_they_are_or_can_be_had() {
 fn synthetic_images_stand_in_only_where_the_profile_allows_it() {
     let source = ask("1", "1", None, true).unwrap();
     assert!(matches!(source, Source::Synthetic(Some(_))));
-    assert!(
-        source
-            .to_string()
-            .starts_with("data: synthetic images, because cifar10 is neither")
+    assert_eq!(
+        source.to_string(),
+        "data: synthetic images, because cifar10 could not be fetched, and \
+         `ir data info cifar10 --offline` says: data_batch_1.bin is damaged"
     );
     assert!(ask("1", "1", None, false).is_err());
-    assert!(ask("1", "0", Some("images"), true).is_err());
+    let error = ask("1", "0", Some("images"), true).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no cifar10 in images: data_batch_1.bin is damaged"
+    );
     assert_eq!(
         ask("1", "1", Some("synthetic"), false).unwrap(),
         Source::Synthetic(None)
