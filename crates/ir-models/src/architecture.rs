@@ -69,6 +69,15 @@ pub struct Stage {
 }
 
 /// How a stage takes over from the one before (or from the stem).
+///
+/// ```
+/// use ir_models::{Architecture, Entrance};
+///
+/// let wide = Architecture::named("wide", 10)?;
+/// assert_eq!(wide.stages[1].entrance, Entrance::Transition { stride: 2 });
+/// assert_eq!(wide.stage_sizes(), [[32, 32], [16, 16], [8, 8]]);
+/// # Ok::<(), ir_models::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entrance {
@@ -130,6 +139,16 @@ pub struct ParameterCount {
 }
 
 /// What the layout of a network needs to know about one block.
+///
+/// ```
+/// use ir_models::Architecture;
+///
+/// let blocks = Architecture::named("resnet-110-ubn", 10)?.blocks();
+/// // The steps of a shared block have one set of convolutions and batch norms of their own.
+/// assert_eq!((blocks[9].convolutions_of, blocks[9].affine_of), (5, 9));
+/// assert!(blocks[18].transition);
+/// # Ok::<(), ir_models::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockPlan {
     /// The block's stage.

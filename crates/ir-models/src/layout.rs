@@ -33,6 +33,16 @@ impl Kind {
 }
 
 /// One tensor of a network.
+///
+/// ```
+/// use ir_models::{Architecture, Kind, ResNet};
+///
+/// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+/// let (spec, tensor) = network.tensors().next().expect("a network has tensors");
+/// assert_eq!((spec.name.as_str(), spec.kind), ("stem.weight", Kind::ConvolutionWeight));
+/// assert_eq!(spec.shape, tensor.dims());
+/// # Ok::<(), ir_models::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorSpec {
     /// Its name in a checkpoint.

@@ -84,6 +84,17 @@ impl Schedule {
 }
 
 /// How the paper trains a network (appendix A), with the usual value where it does not say.
+///
+/// ```
+/// use ir_models::Recipe;
+///
+/// let paper = Recipe::of("resnet-110")?;
+/// assert_eq!((paper.epochs, paper.batch_size), (300, 128));
+/// // In a tenth of the epochs the rate changes after a tenth of the time.
+/// let short = paper.schedule.scaled(paper.epochs, 30);
+/// assert_eq!((short.learning_rate(7), short.learning_rate(8)), (0.1, 0.01));
+/// # Ok::<(), ir_models::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Passes over the training split.

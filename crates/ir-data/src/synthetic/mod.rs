@@ -37,6 +37,13 @@ pub const TRAIN_SAMPLES: usize = 10_000;
 pub const TEST_SAMPLES: usize = 2_000;
 
 /// The number of classes, and with it what they are.
+///
+/// ```
+/// use ir_data::synthetic::Classes;
+///
+/// assert_eq!(Classes::Ten.classes()[0], "disc");
+/// assert_eq!(Classes::Hundred.classes().len(), 100);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Classes {
