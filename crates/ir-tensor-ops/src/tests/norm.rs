@@ -344,3 +344,21 @@ fn frozen_operations_differentiate_x_alone() {
         assert_close(&numbers(grads.get(&x).unwrap()), &dx, roundings);
     });
 }
+
+#[test]
+fn nan_is_passed_on() {
+    let x = Tensor::new(&[f32::NAN, 1., -1., 2.], &Device::Cpu).unwrap();
+    let x = x.reshape((1, 1, 2, 2)).unwrap();
+    let one = Tensor::new(&[1f32], &Device::Cpu).unwrap();
+    let zero = one.zeros_like().unwrap();
+    let norm = Norm::running(&zero, &one, &one, &zero, EPSILON).unwrap();
+    let weight = one.reshape((1, 1, 1, 1)).unwrap();
+    forced::each(|_| {
+        let y = explicit::norm_relu(&x, &norm).unwrap();
+        let convolved = explicit::norm_relu_conv2d(&x, &norm, &weight, &zero, 1, 0, None).unwrap();
+        for y in [numbers(&y), numbers(&convolved)] {
+            assert!(y[0].is_nan() && y[2] == 0. && y[1] > 0.);
+        }
+        assert!(ChannelStatistics::of(&x).unwrap().variance[0].is_nan());
+    });
+}
