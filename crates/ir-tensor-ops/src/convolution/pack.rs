@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::shape::Convolution;
-use crate::arch::{Kernel, LANES, Lanes, Vector};
+use crate::arch::{LANES, Lanes, Vector};
 use crate::norm::Norm;
-use crate::planes;
 
 /// The pixels that a tile has in a row.
 pub(super) const TILE: usize = 8;
@@ -189,24 +188,5 @@ impl Blocked {
                 }
             }
         }
-    }
-}
-
-/// The sum of every plane of an image.
-pub(super) struct PlaneSums<'a> {
-    pub(super) image: &'a [f32],
-    pub(super) plane: usize,
-}
-
-impl Kernel for PlaneSums<'_> {
-    type Output = Vec<f64>;
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) -> Vec<f64> {
-        let mut sums = Vec::with_capacity(self.image.len() / self.plane);
-        for plane in self.image.chunks_exact(self.plane) {
-            sums.push(planes::total(plane));
-        }
-        sums
     }
 }

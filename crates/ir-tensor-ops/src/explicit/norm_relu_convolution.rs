@@ -175,8 +175,7 @@ pub fn norm_relu_conv2d_backward(
         values: x,
         norm: Some(norm),
     };
-    let dw = convolution::weight_gradient(shape, source, gradient);
-    let db = convolution::bias_gradient(shape, gradient);
+    let (dw, db) = convolution::weight_gradient(shape, source, gradient);
     let size = x.len() / shape.batch;
     let (dz, sums) =
         convolution::input_gradient(shape, &call.weight.values(), gradient, |index, dz| {
