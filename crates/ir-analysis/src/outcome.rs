@@ -42,8 +42,8 @@ impl Outcomes {
 /// ∂loss_n/∂logits_n = softmax(logits_n) − onehot(label_n), `[N, classes]` in the logits' dtype,
 /// for each sample's own loss.
 ///
-/// The entry of the label is not taken as p − 1 but as −Σ of the other probabilities, in f64:
-/// of a well-trained network most samples have p within f32's rounding of 1, where p − 1 is
+/// The entry of the label is not taken as p − 1 but as −Σ of the other probabilities, and in f64:
+/// of a well-trained network many samples have p within f32's rounding of 1, where p − 1 is
 /// noise and with it the direction of every gradient behind it.
 pub(crate) fn loss_gradient(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
     let mut rows = logits.to_dtype(DType::F64)?.to_vec2::<f64>()?;

@@ -5,7 +5,7 @@ mod support;
 
 use candle_core::{DType, Device, Result, Tensor};
 use ir_analysis::{Measure, Options, analyze_split, trace};
-use ir_models::{Block, ResidualNetwork};
+use ir_models::{Architecture, Block, ResNet, ResidualNetwork};
 use support::{Samples, assert_close, matrix, numbers, zoo};
 
 fn bits(tensor: &Tensor) -> Vec<u32> {
@@ -41,6 +41,19 @@ fn tracing_changes_no_bit_of_the_forward_pass() {
         let (images, labels) = photographs();
         assert_same_forward("convolutional", &network, &images, &labels);
     }
+}
+
+#[test]
+fn tracing_changes_no_bit_of_the_papers_networks() {
+    let architecture = Architecture::named("resnet-32", 10).expect("a known name");
+    let network = ResNet::initialize(&architecture, 3).expect("a sound architecture");
+    let images: Vec<f32> = numbers(6, 2 * 3 * 32 * 32)
+        .iter()
+        .map(|x| *x as f32)
+        .collect();
+    let images = Tensor::from_vec(images, (2, 3, 32, 32), &Device::Cpu).expect("a shape");
+    let labels = Tensor::new(&[4u32, 9], &Device::Cpu).expect("labels");
+    assert_same_forward("resnet-32", &network, &images, &labels);
 }
 
 /// A pre-activation net of 3×3 convolutions from plain Candle operations: two stages of two
@@ -234,8 +247,8 @@ fn a_network_in_f64_is_traced_too() {
 
 #[test]
 fn the_gradient_of_a_confident_sample_keeps_its_direction() {
-    // Logits 0 and −20: p_1 = 2e-9, and p_0 = 1 − 2e-9 is 1 in f32. Taken as p − 1, the gradient
-    // would be (0, p_1), at 45° to the true one, p_1 · (−1, 1).
+    // The logits are 50 apart: p_1 = 2e-22, and p_0 = 1 − p_1 is 1 even in f64. Taken as p − 1, the
+    // gradient would be (0, p_1), at 45° to the true one, p_1 · (−1, 1).
     struct Confident;
     impl ResidualNetwork for Confident {
         fn blocks(&self) -> Vec<Block> {
@@ -251,7 +264,7 @@ fn the_gradient_of_a_confident_sample_keeps_its_direction() {
             h.matmul(&Tensor::new(&[[1f32, -1.], [0., 0.]], &Device::Cpu)?)
         }
         fn head(&self, h: &Tensor) -> Result<Tensor> {
-            h * 10.0
+            h * 25.0
         }
     }
     let images = Tensor::new(&[[1f32, -1.]], &Device::Cpu).expect("an image");
@@ -300,4 +313,37 @@ fn the_remainder_of_the_taylor_expansion_is_of_second_order() {
         (second - 4.0).abs() < 0.6 * (first - 4.0).abs() + 0.02,
         "{first}, {second}"
     );
+}
+
+#[test]
+fn weights_that_candle_tracks_change_nothing() {
+    /// One block h + tanh(h W) with W as given: a variable or a constant.
+    struct OneBlock(Tensor);
+    impl ResidualNetwork for OneBlock {
+        fn blocks(&self) -> Vec<Block> {
+            vec![Block {
+                stage: 0,
+                transition: false,
+            }]
+        }
+        fn stem(&self, images: &Tensor) -> Result<Tensor> {
+            images.matmul(&self.0)
+        }
+        fn branch(&self, _: usize, h: &Tensor) -> Result<Tensor> {
+            h.matmul(&self.0)?.tanh()
+        }
+        fn head(&self, h: &Tensor) -> Result<Tensor> {
+            h.matmul(&self.0)
+        }
+    }
+    let weight = Tensor::new(&[[1f32, -2.], [3., 0.5]], &Device::Cpu).expect("a weight");
+    let variable = candle_core::Var::from_tensor(&weight).expect("a variable");
+    let analyse = |weight: Tensor| {
+        let images = Tensor::new(&[[0.1f32, -0.2], [0.3, 0.1]], &Device::Cpu).expect("images");
+        let labels = Tensor::new(&[0u32, 1], &Device::Cpu).expect("labels");
+        let batches = vec![Ok::<_, candle_core::Error>((images, labels))];
+        let split = analyze_split(&OneBlock(weight), batches, &Options::default(), &mut |_| {});
+        split.expect("a sound network")
+    };
+    assert_eq!(analyse(variable.as_tensor().clone()), analyse(weight));
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use indicatif::HumanBytes;
 use ir_data::{Batch, BatchOptions, Dataset, Loader, Locations, Normalization, Split};
 
 use crate::arguments::Source;
@@ -17,7 +18,10 @@ pub(crate) fn open_named(data: &str, offline: bool) -> Result<Dataset> {
     let spinner = progress::spinner(format!("reading {data}"));
     let mut locations = Locations::from_env();
     locations.offline |= offline;
-    let dataset = Dataset::open(data, &locations)?;
+    let dataset = Dataset::open_with_progress(data, &locations, &mut |fetched| {
+        let (done, total) = (HumanBytes(fetched.done), HumanBytes(fetched.total));
+        spinner.set_message(format!("fetching {}: {done} of {total}", fetched.file));
+    })?;
     spinner.finish_and_clear();
     Ok(dataset)
 }

@@ -16,6 +16,7 @@ mod network;
 mod progress;
 mod report;
 mod run;
+mod session;
 
 use std::io::Write;
 use std::process::ExitCode;

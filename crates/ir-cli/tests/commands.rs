@@ -1,5 +1,10 @@
 //! The commands from end to end on a few synthetic images and a network of one block a stage.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails by panicking, as the test does"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -107,6 +112,9 @@ fn models_have_the_papers_parameters() {
         ("resnet-38", 565_386, 571_236),
         ("resnet-56", 857_706, 863_556),
         ("resnet-110", 1_734_666, 1_740_516),
+        ("resnet-110-ubn", 570_762, 576_612),
+        ("resnet-146-ubn", 573_450, 579_300),
+        ("resnet-182-ubn", 576_138, 581_988),
     ] {
         assert_eq!(count(name, "cifar10", "trainable"), cifar10, "{name}");
         assert_eq!(count(name, "cifar100", "trainable"), cifar100, "{name}");

@@ -135,7 +135,7 @@ fn one_run() {
     assert!(page.contains("standard deviation over samples"));
     assert!(page.contains(
         "resnet-32: 8 epochs instead of 300; one seed instead of 4; \
-         measured on 5,000 of 50,000 training images; measured on 5,000 of 10,000 test images."
+         measured on 5,000 of 50,000 training images and 5,000 of 10,000 test images."
     ));
     assert!(page.contains("<dt>analysis: command</dt><dd>ir analyze</dd>"));
     assert!(page.contains("sha256:0f343b0931126a20f133d67c2b018a3b"));
@@ -273,6 +273,16 @@ fn what_is_missing_is_named() {
         ("single-representation", "held"),
     ];
     assert_eq!(found, pairs(&expected));
+
+    // A run that was stopped is not passed off as a whole one.
+    let path = folder.join("a/history.jsonl");
+    let history = read(&path);
+    let lines: Vec<&str> = history.lines().take(4).collect();
+    fs::write(&path, lines.join("\n")).expect("written");
+    report_well(&folder, &["a", "b"], "out");
+    let page = read(&folder.join("out/report.html"));
+    assert!(page.contains("a was trained for 3 of its 8 epochs."));
+    assert!(page.contains("one seed instead of 4; stopped after epoch 3."));
 
     // An analysis of the training split alone is drawn, and judged where the test split is not
     // asked for.

@@ -155,11 +155,14 @@ pub struct BlockPlan {
 }
 
 /// Names that [`Architecture::named`] knows, in the paper's order.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 10] = [
     "resnet-32",
     "resnet-38",
     "resnet-56",
     "resnet-110",
+    "resnet-110-ubn",
+    "resnet-146-ubn",
+    "resnet-182-ubn",
     "single-representation",
     "avg-pooling",
     "wide",
@@ -172,21 +175,30 @@ impl Architecture {
     /// [`Error::UnknownArchitecture`] with the known names.
     pub fn named(name: &str, classes: usize) -> Result<Self> {
         let transition = Entrance::Transition { stride: 2 };
-        let resnet = |n| {
-            (
-                16,
-                vec![
-                    stage(n, 16, Entrance::Same),
-                    stage(n, 32, transition),
-                    stage(n, 64, transition),
-                ],
-            )
+        let resnet = |blocks, sharing: Option<Sharing>| {
+            let stages = [(16, Entrance::Same), (32, transition), (64, transition)];
+            let stage = |(channels, entrance)| Stage {
+                sharing: sharing.clone(),
+                ..stage(blocks, channels, entrance)
+            };
+            (16, stages.map(stage).to_vec())
         };
+        // "Unshared batch normalisation" (section 4.5): from the sixth block of a stage on, one
+        // block whose steps have their own batch norms.
+        let ubn = Some(Sharing {
+            first: 5,
+            statistics: Scope::Step,
+            affine: Scope::Step,
+            initial_gamma: 0.1,
+        });
         let (stem_channels, stages) = match name {
-            "resnet-32" => resnet(5),
-            "resnet-38" => resnet(6),
-            "resnet-56" => resnet(9),
-            "resnet-110" => resnet(18),
+            "resnet-32" => resnet(5, None),
+            "resnet-38" => resnet(6, None),
+            "resnet-56" => resnet(9, None),
+            "resnet-110" => resnet(18, None),
+            "resnet-110-ubn" => resnet(18, ubn),
+            "resnet-146-ubn" => resnet(24, ubn),
+            "resnet-182-ubn" => resnet(30, ubn),
             "single-representation" => (100, vec![stage(10, 100, Entrance::Same)]),
             "avg-pooling" => (
                 150,

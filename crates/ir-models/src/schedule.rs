@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::Architecture;
 use crate::error::{Error, Result};
 
 /// A learning rate that changes at given epochs.
@@ -56,12 +57,12 @@ impl Schedule {
         current.map_or(0.0, |piece| piece.learning_rate)
     }
 
-    /// The same schedule with its changes moved in proportion, from `epochs` to `to` epochs.
-    /// Pieces that shrink to nothing are left out.
+    /// The same schedule with its changes moved in proportion, from `epochs` to `to` epochs: epoch
+    /// e has the rate that epoch ⌊e · epochs / to⌋ had.
     pub fn scaled(&self, epochs: usize, to: usize) -> Self {
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in &self.pieces {
-            let from_epoch = (piece.from_epoch * to + epochs / 2) / epochs.max(1);
+            let from_epoch = (piece.from_epoch * to).div_ceil(epochs.max(1));
             if pieces
                 .last()
                 .is_some_and(|last| last.from_epoch == from_epoch)
@@ -106,7 +107,9 @@ impl Recipe {
         ];
         let single = [(0, 0.1), (40, 0.02), (60, 0.004), (80, 0.0008)];
         let (epochs, pieces): (usize, &[(usize, f64)]) = match name {
-            "resnet-32" | "resnet-38" | "resnet-56" | "resnet-110" => (300, &resnet),
+            name if name.starts_with("resnet-") && Architecture::named(name, 10).is_ok() => {
+                (300, &resnet)
+            }
             "single-representation" => (200, &single),
             "avg-pooling" => (100, &single),
             "wide" => (100, &[(0, 0.1), (60, 0.02)]),

@@ -20,25 +20,21 @@ fn the_resnet_recipe_is_the_papers() {
 #[test]
 fn a_scaled_schedule_changes_at_the_same_fractions() {
     let recipe = Recipe::of("resnet-32").unwrap();
-    let scaled = recipe.schedule.scaled(300, 30);
-    for epoch in 0..30 {
-        assert_eq!(
-            scaled.learning_rate(epoch),
-            recipe.schedule.learning_rate(10 * epoch),
-            "epoch {epoch}"
+    for epochs in [1, 2, 4, 7, 30, 299, 300] {
+        let scaled = recipe.schedule.scaled(300, epochs);
+        for epoch in 0..epochs {
+            let same = recipe.schedule.learning_rate(epoch * 300 / epochs);
+            assert_eq!(
+                scaled.learning_rate(epoch),
+                same,
+                "epoch {epoch} of {epochs}"
+            );
+        }
+        let starts: Vec<usize> = scaled.pieces.iter().map(|piece| piece.from_epoch).collect();
+        assert!(
+            starts.windows(2).all(|pair| pair[0] < pair[1]),
+            "{starts:?}"
         );
+        assert!(starts.iter().all(|&start| start < epochs), "{starts:?}");
     }
-}
-
-#[test]
-fn a_schedule_scaled_to_very_few_epochs_keeps_its_first_rate_only_where_there_is_room() {
-    let scaled = Recipe::of("wide").unwrap().schedule.scaled(100, 1);
-    assert_eq!(scaled.pieces.len(), 1);
-    assert_eq!(scaled.pieces[0].from_epoch, 0);
-    let scaled = Recipe::of("resnet-32").unwrap().schedule.scaled(300, 4);
-    let starts: Vec<usize> = scaled.pieces.iter().map(|piece| piece.from_epoch).collect();
-    assert!(
-        starts.windows(2).all(|pair| pair[0] < pair[1]),
-        "{starts:?}"
-    );
 }

@@ -173,7 +173,10 @@ fn print(arguments: &Analyze, results: &Results) -> Result<()> {
         writeln!(out)?;
         return Ok(());
     }
-    for (name, split) in &results.splits {
+    let splits = ["train", "test"]
+        .into_iter()
+        .filter_map(|name| Some((name, results.splits.get(name)?)));
+    for (name, split) in splits {
         writeln!(
             out,
             "{} on {} {name}: {} samples, accuracy {:.2} %, loss {:.4}",

@@ -13,7 +13,7 @@ use super::scene::{Scene, Stroke};
 /// Width of every figure in pixels.
 pub(crate) const WIDTH: f64 = 940.0;
 /// Room left of a panel for its y axis.
-pub(crate) const LEFT: f64 = 60.0;
+pub(crate) const LEFT: f64 = 66.0;
 const RIGHT: f64 = 116.0;
 const ABOVE: f64 = 52.0;
 const HEIGHT: f64 = 230.0;

@@ -136,7 +136,7 @@ impl Panel {
             scene.text((center.0, bottom + 34.0), &labels.x, middle);
         }
         if !labels.y.is_empty() {
-            scene.text((self.left - 44.0, center.1), &labels.y, middle.upwards());
+            scene.text((self.left - 51.0, center.1), &labels.y, middle.upwards());
         }
         if !labels.title.is_empty() {
             let set = Type::new(LARGE, Colour::Ink).bold();

@@ -16,6 +16,7 @@ use crate::figures::{self, png};
 use crate::group::Group;
 
 mod page;
+mod runs;
 mod write;
 
 /// Content of `claims.json`.

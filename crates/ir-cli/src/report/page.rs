@@ -12,7 +12,9 @@ use crate::figures::scale::{minus, significant, thousands};
 use crate::figures::taylor;
 use crate::figures::{FONTS, Figure, escape, pieces};
 use crate::group::{Group, Summary, dataset_name};
-use crate::run::{Run, RunInfo};
+use crate::run::Run;
+
+use super::runs::{NetworkRow, RunRow, network_row, runs};
 
 const TEMPLATE: &str = include_str!("template.html");
 
@@ -198,6 +200,12 @@ fn missing(groups: &[Group]) -> Vec<String> {
                 "{folder} was not analysed on the test split, which the claims are judged on."
             ));
         }
+        if let Some(epoch) = stopped_after(run) {
+            sentences.push(format!(
+                "{folder} was trained for {epoch} of its {} epochs.",
+                run.info.epochs
+            ));
+        }
         if run.history.is_empty() {
             sentences.push(format!(
                 "{folder} has no history.jsonl, so it is not in Figure 5, and its accuracy over \
@@ -261,22 +269,36 @@ fn scaled_down(groups: &[Group]) -> Vec<String> {
     sentences.into_iter().map(sentence).collect()
 }
 
-/// What the runs say themselves, and how much of each split was analysed if not all of it.
+/// What the runs say themselves, where one of them stopped, and how much of each split was
+/// analysed if not all of it.
 fn smaller(group: &Group) -> Vec<String> {
     let info = group.info();
     let mut how = info.scaled_down.clone();
-    for (name, words, all) in [
+    if let Some(epoch) = group.runs.iter().filter_map(stopped_after).min() {
+        how.push(format!("stopped after epoch {epoch}"));
+    }
+    let splits = [
         ("train", "training", info.train_samples),
         ("test", "test", info.test_samples),
-    ] {
-        if let Some(samples) = group.splits(name).map(|split| split.samples).min()
-            && samples < all
-        {
-            let (samples, all) = (thousands(samples), thousands(all));
-            how.push(format!("measured on {samples} of {all} {words} images"));
-        }
+    ];
+    let parts: Vec<String> = splits
+        .into_iter()
+        .filter_map(|(name, words, all)| {
+            let samples = group.splits(name).map(|split| split.samples).min()?;
+            let (part, whole) = (thousands(samples), thousands(all));
+            (samples < all).then(|| format!("{part} of {whole} {words} images"))
+        })
+        .collect();
+    if !parts.is_empty() {
+        how.push(format!("measured on {}", parts.join(" and ")));
     }
     how
+}
+
+/// The last epoch of a run that did not come to its end.
+fn stopped_after(run: &Run) -> Option<usize> {
+    let last = run.history.last()?.epoch;
+    (last < run.info.epochs).then_some(last)
 }
 
 #[derive(Serialize)]
@@ -330,199 +352,5 @@ fn share(value: f64) -> String {
         format!("{} %", minus(&format!("{:.0}", 100.0 * value)))
     } else {
         "–".into()
-    }
-}
-
-#[derive(Serialize)]
-struct NetworkRow {
-    title: String,
-    dataset: String,
-    trainable: String,
-    all: String,
-    epochs: usize,
-    seeds: String,
-    train_accuracy: String,
-    test_accuracy: String,
-    paper: String,
-    wall_time: String,
-}
-
-fn network_row(group: &Group) -> NetworkRow {
-    let info = group.info();
-    let over = |value: fn(&Run) -> Option<f64>| {
-        let values: Vec<f64> = group.runs.iter().filter_map(value).collect();
-        Summary::of_means(&values).map_or("–".into(), percent)
-    };
-    let seconds: Vec<f64> = group
-        .runs
-        .iter()
-        .filter(|run| !run.history.is_empty())
-        .map(Run::seconds)
-        .collect();
-    let seeds: Vec<String> = group
-        .runs
-        .iter()
-        .map(|run| run.info.seed.to_string())
-        .collect();
-    NetworkRow {
-        title: group.title.clone(),
-        dataset: dataset_name(&info.dataset),
-        trainable: thousands(info.parameters.trainable),
-        all: thousands(info.parameters.all),
-        epochs: info.epochs,
-        seeds: seeds.join(", "),
-        train_accuracy: over(|run| split_accuracy(run, "train")),
-        test_accuracy: over(|run| {
-            split_accuracy(run, "test").or(run.history.last().map(|epoch| epoch.test_accuracy))
-        }),
-        paper: paper_accuracy(info).map_or("–".into(), |accuracy| format!("{accuracy:.2} %")),
-        wall_time: Summary::of_means(&seconds).map_or("–".into(), |time| duration(time.mean)),
-    }
-}
-
-fn split_accuracy(run: &Run, split: &str) -> Option<f64> {
-    Some(run.results.as_ref()?.splits.get(split)?.accuracy)
-}
-
-/// "76.1 ± 0.4 %"; tenths of a percent are what 10,000 images resolve.
-fn percent(summary: Summary) -> String {
-    match summary.deviation {
-        Some(deviation) => format!("{:.1} ± {:.1} %", 100.0 * summary.mean, 100.0 * deviation),
-        None => format!("{:.1} %", 100.0 * summary.mean),
-    }
-}
-
-/// Test accuracy in percent by the paper's Table 1, which has errors.
-fn paper_accuracy(info: &RunInfo) -> Option<f64> {
-    let errors = match info.model.as_str() {
-        "resnet-32" => (7.14, 30.08),
-        "resnet-38" => (6.99, 29.66),
-        "resnet-56" => (6.53, 28.99),
-        "resnet-110" => (6.13, 27.54),
-        _ => return None,
-    };
-    match info.dataset.as_str() {
-        "cifar10" => Some(100.0 - errors.0),
-        "cifar100" => Some(100.0 - errors.1),
-        _ => None,
-    }
-}
-
-/// `41 s`, `5 min 32 s`, `3 h 07 min`.
-fn duration(seconds: f64) -> String {
-    let whole = seconds.max(0.0).round() as u64;
-    match whole {
-        0..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// A run's provenance, as names and values.
-#[derive(Serialize)]
-struct RunRow {
-    title: String,
-    facts: Vec<(String, String)>,
-}
-
-fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
-    group.runs.iter().map(|run| RunRow {
-        title: format!("{}, seed {}", group.title, run.info.seed),
-        facts: facts(run),
-    })
-}
-
-fn facts(run: &Run) -> Vec<(String, String)> {
-    let info = &run.info;
-    let (optimizer, machine) = (&info.optimizer, &info.machine);
-    let rates: Vec<String> = optimizer
-        .learning_rate
-        .iter()
-        .map(|piece| format!("{} from epoch {}", piece.learning_rate, piece.from_epoch))
-        .collect();
-    let numbers = |values: &[f64]| {
-        let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
-        texts.join(", ")
-    };
-    let facts = [
-        ("folder", run.folder.display().to_string()),
-        ("command", info.command.join(" ")),
-        ("version", info.version.clone()),
-        ("seed", info.seed.to_string()),
-        (
-            "data",
-            format!(
-                "{}, {} training and {} test images, {}",
-                dataset_name(&info.dataset),
-                thousands(info.train_samples),
-                thousands(info.test_samples),
-                info.data_checksum
-            ),
-        ),
-        (
-            "normalisation",
-            format!(
-                "mean {}, standard deviation {}",
-                numbers(&info.normalization.mean),
-                numbers(&info.normalization.std)
-            ),
-        ),
-        (
-            "augmentation",
-            info.augmentation.clone().unwrap_or("none".into()),
-        ),
-        (
-            "optimiser",
-            format!(
-                "SGD, batches of {}, learning rate {}, momentum {}, weight decay {}",
-                info.batch_size,
-                rates.join(", "),
-                optimizer.momentum,
-                optimizer.weight_decay
-            ),
-        ),
-        (
-            "machine",
-            format!(
-                "{}, {} cores, {} threads, {}",
-                machine.cpu, machine.cores, machine.threads, machine.instruction_set
-            ),
-        ),
-    ];
-    let mut facts: Vec<(String, String)> = facts
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-    if let Some(results) = &run.results {
-        let analysed: Vec<String> = results
-            .splits
-            .iter()
-            .map(|(name, split)| format!("{} {name} images", thousands(split.samples)))
-            .collect();
-        facts.push(("analysed".into(), analysed.join(", ")));
-        let provenance = results.provenance.as_object().into_iter().flatten();
-        facts.extend(provenance.map(|(key, value)| (format!("analysis: {key}"), plain(value))));
-    }
-    facts
-}
-
-/// A JSON value as people read it: text without quotes, a list of words as a command line.
-fn plain(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_readable() {
-        assert_eq!(duration(41.4), "41 s");
-        assert_eq!(duration(332.0), "5 min 32 s");
-        assert_eq!(duration(11_220.0), "3 h 07 min");
     }
 }
