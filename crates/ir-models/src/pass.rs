@@ -89,7 +89,7 @@ impl ResNet {
     /// let pass = network.training_pass(&images, &labels)?;
     /// assert!(pass.loss > 0.0);
     /// // Stem, 15 blocks of two batch norms and two convolutions, two shortcuts, head.
-/// assert_eq!(pass.gradients(&network).count(), 2 + 15 * 8 + 2 * 2 + 4);
+    /// assert_eq!(pass.gradients(&network).count(), 2 + 15 * 8 + 2 * 2 + 4);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn training_pass(&self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass> {
