@@ -8,10 +8,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use ir_tensor_ops::explicit::{self, Wanted};
-use ir_tensor_ops::{ChannelStatistics, Norm, PoolAllocator, Result};
-
-#[global_allocator]
-static ALLOCATOR: PoolAllocator = PoolAllocator::new();
+use ir_tensor_ops::{ChannelStatistics, Norm, Result};
 
 /// Batch, channels, height and width.
 const SHAPES: [[usize; 3]; 5] = [

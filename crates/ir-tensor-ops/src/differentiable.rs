@@ -175,7 +175,7 @@ fn batch_norm(
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     let output = elementwise("relu", x, x, |x, _| if x < 0. { 0. } else { x })?;
     record("relu", [x], output, |[x], gradient| {
-        let dx = elementwise("relu", x, gradient, |x, g| if x > 0. { g } else { 0. })?;
+        let dx = elementwise("relu", x, gradient, |x, g| if x <= 0. { 0. } else { g })?;
         Ok([Some(dx.tensor()?)])
     })
 }

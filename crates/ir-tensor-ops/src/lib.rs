@@ -39,7 +39,6 @@ mod norm;
 mod parallel;
 pub mod per_sample;
 mod planes;
-mod pool_allocator;
 pub mod random;
 mod scratch;
 mod statistics;
@@ -53,7 +52,6 @@ pub use differentiable::{
 };
 pub use error::{Error, Result};
 pub use norm::Norm;
-pub use pool_allocator::PoolAllocator;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
 

@@ -92,6 +92,14 @@ impl Affine {
     pub(crate) fn at(self, x: f32) -> f32 {
         (x - self.mean) * self.scale + self.shift
     }
+
+    /// The same, with negative values set to 0. NaN stays NaN: a loss that is no number must
+    /// not look like one.
+    #[inline(always)]
+    pub(crate) fn relu_at(self, x: f32) -> f32 {
+        let value = self.at(x);
+        if value <= 0. { 0. } else { value }
+    }
 }
 
 /// y ← affine(x), with negative values set to 0 if `relu`.
@@ -99,9 +107,7 @@ impl Affine {
 pub(crate) fn apply(affine: Affine, relu: bool, x: &[f32], y: &mut [f32]) {
     if relu {
         for (y, &x) in y.iter_mut().zip(x) {
-            let value = affine.at(x);
-            // Written so that NaN stays NaN, as in PyTorch: a diverged network has to show.
-            *y = if value < 0. { 0. } else { value };
+            *y = affine.relu_at(x);
         }
     } else {
         for (y, &x) in y.iter_mut().zip(x) {
@@ -127,7 +133,7 @@ pub(crate) fn mask_and_sum(
 ) -> GradientSums {
     if relu {
         for (g, &x) in gradient.iter_mut().zip(x) {
-            *g = if affine.at(x) > 0. { *g } else { 0. };
+            *g = if affine.at(x) <= 0. { 0. } else { *g };
         }
     }
     GradientSums {

@@ -39,8 +39,11 @@ pub(crate) struct Args {
     #[arg(long)]
     offline: bool,
     /// The folder for runs, logs and the report.
-    #[arg(long, value_name = "DIR", default_value = "reproduction")]
-    out: PathBuf,
+    ///
+    /// A profile has a folder of its own, `reproduction/PROFILE`, since its runs share names with
+    /// another's and would replace them.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Do every step again, also those already done.
     #[arg(long)]
     force: bool,
@@ -53,9 +56,13 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let profile = profiles::of(args.profile);
     let ir = args.ir.clone().map_or_else(built_ir, Ok)?;
+    let out = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("reproduction").join(args.profile.to_string()));
     if args.dry_run {
         let source = Source::before_looking(args.data.as_deref());
-        let plan = Plan::new(profile, &source, &args.out);
+        let plan = Plan::new(profile, &source, &out);
         print!("{}", plan.to_shell(&ir, args.ir.is_none()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -64,10 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let source = find_data(args, profile, &ir)?;
     println!("{source}");
-    let plan = Plan::new(profile, &source, &args.out);
+    let plan = Plan::new(profile, &source, &out);
     let runner = Runner {
         ir: &ir,
-        out: &args.out,
+        out: &out,
         force: args.force,
         interrupted: wait_on_interrupt()?,
     };

@@ -1,6 +1,7 @@
 //! The plans as data: which networks each profile trains, how long, on what.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use super::data::Dataset;
 
@@ -15,6 +16,17 @@ pub(crate) enum Name {
     Standard,
     /// The paper's epochs, seeds and data sets.
     Paper,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Smoke => "smoke",
+            Self::Quick => "quick",
+            Self::Standard => "standard",
+            Self::Paper => "paper",
+        })
+    }
 }
 
 /// What a profile does.

@@ -108,34 +108,3 @@ impl Vector for Avx512 {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Kernel, LANES, Lanes, Vector, forced, run};
-
-    struct Transpose<'a>(&'a mut [Lanes; LANES]);
-
-    impl Kernel for Transpose<'_> {
-        type Output = ();
-
-        #[inline(always)]
-        fn run<V: Vector>(self, vector: V) {
-            vector.transpose(self.0);
-        }
-    }
-
-    #[test]
-    fn every_level_transposes() {
-        forced::each(|level| {
-            let mut matrix: [Lanes; LANES] = std::array::from_fn(|row| {
-                Lanes(std::array::from_fn(|column| (row * LANES + column) as f32))
-            });
-            run(Transpose(&mut matrix));
-            for (row, lanes) in matrix.iter().enumerate() {
-                let expected: [f32; LANES] =
-                    std::array::from_fn(|column| (column * LANES + row) as f32);
-                assert_eq!(lanes.0, expected, "{level:?}, row {row}");
-            }
-        });
-    }
-}

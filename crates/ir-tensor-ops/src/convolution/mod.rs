@@ -29,8 +29,6 @@ mod product;
 mod shape;
 mod weight_gradient;
 
-use rayon::prelude::*;
-
 use crate::arch;
 use crate::norm::Norm;
 use crate::parallel;
@@ -98,16 +96,4 @@ fn run<T: Send>(
         });
         finish(index, output)
     })
-}
-
-/// The gradient of the bias: the sum of the output's gradient over N, H and W.
-pub(crate) fn bias_gradient(shape: &Convolution, gradient: &[f32]) -> Vec<f32> {
-    let plane = shape.out_height * shape.out_width;
-    let sums: Vec<Vec<f64>> = gradient
-        .par_chunks(plane * shape.outputs)
-        .map(|image| arch::run(pack::PlaneSums { image, plane }))
-        .collect();
-    (0..shape.outputs)
-        .map(|o| sums.iter().map(|image| image[o]).sum::<f64>() as f32)
-        .collect()
 }

@@ -3,9 +3,8 @@
 use rayon::prelude::*;
 
 use super::shape::Convolution;
-use crate::arch::{Kernel, LANES, Lanes, Vector};
+use crate::arch::{LANES, Lanes, Vector};
 use crate::norm::Norm;
-use crate::planes::{self, Affine};
 
 /// The pixels that a tile has in a row.
 pub(super) const TILE: usize = 8;
@@ -47,48 +46,37 @@ impl Padded {
             }
             let affine = norm.map(|norm| norm.affine()[channel]);
             let from = &image[channel * source..][..source];
-            let (above, rest) = plane.split_at_mut(self.margin * self.row);
-            above.fill(0.);
-            let (inside, below) = rest.split_at_mut(self.height * self.dilation * self.row);
-            below.fill(0.);
-            let rows = inside.chunks_exact_mut(self.dilation * self.row);
-            for (row, from) in rows.zip(from.chunks_exact(self.width)) {
-                self.pack_row(affine, from, row);
+            plane.fill(0.);
+            let rows = plane[self.margin * self.row..].chunks_mut(self.dilation * self.row);
+            for (to, from) in rows.zip(from.chunks_exact(self.width)) {
+                let to = &mut to[self.margin..];
+                match affine {
+                    _ if self.dilation > 1 => {
+                        for (&x, y) in from.iter().zip(to.iter_mut().step_by(self.dilation)) {
+                            *y = x;
+                        }
+                    }
+                    None => map_row(from, to, |x| x),
+                    Some(affine) => map_row(from, to, |x| affine.relu_at(x)),
+                }
             }
-        }
-    }
-
-    /// Packs one row, and the zero rows below it that dilation brings.
-    #[inline(always)]
-    fn pack_row(&self, affine: Option<Affine>, from: &[f32], to: &mut [f32]) {
-        let (left, rest) = to.split_at_mut(self.margin);
-        left.fill(0.);
-        if self.dilation > 1 {
-            rest.fill(0.);
-            for (&x, y) in from.iter().zip(rest.iter_mut().step_by(self.dilation)) {
-                *y = x;
-            }
-            return;
-        }
-        let (inside, right) = rest.split_at_mut(self.width);
-        right.fill(0.);
-        match affine {
-            None => copy(from, inside),
-            Some(affine) => planes::apply(affine, true, from, inside),
         }
     }
 }
 
-/// Copies a row, eight numbers at a time: rows are too short for a call to `memcpy` each.
+/// y ← f(x), eight numbers at a time: rows are too short for a general vectorised loop, or a
+/// call to `memcpy`, each.
 #[inline(always)]
-fn copy(from: &[f32], to: &mut [f32]) {
-    let mut to = to.chunks_exact_mut(TILE);
-    let mut from = from.chunks_exact(TILE);
-    for (to, from) in (&mut to).zip(&mut from) {
-        to.copy_from_slice(from);
+fn map_row(from: &[f32], to: &mut [f32], f: impl Fn(f32) -> f32) {
+    let (from, from_rest) = from.as_chunks::<TILE>();
+    let (to, to_rest) = to[..from.len() * TILE + from_rest.len()].as_chunks_mut::<TILE>();
+    for (to, from) in to.iter_mut().zip(from) {
+        for (y, &x) in to.iter_mut().zip(from) {
+            *y = f(x);
+        }
     }
-    for (to, from) in to.into_remainder().iter_mut().zip(from.remainder()) {
-        *to = *from;
+    for (y, &x) in to_rest.iter_mut().zip(from_rest) {
+        *y = f(x);
     }
 }
 
@@ -200,24 +188,5 @@ impl Blocked {
                 }
             }
         }
-    }
-}
-
-/// The sum of every plane of an image.
-pub(super) struct PlaneSums<'a> {
-    pub(super) image: &'a [f32],
-    pub(super) plane: usize,
-}
-
-impl Kernel for PlaneSums<'_> {
-    type Output = Vec<f64>;
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) -> Vec<f64> {
-        let mut sums = Vec::with_capacity(self.image.len() / self.plane);
-        for plane in self.image.chunks_exact(self.plane) {
-            sums.push(planes::total(plane));
-        }
-        sums
     }
 }

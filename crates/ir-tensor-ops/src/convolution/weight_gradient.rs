@@ -20,36 +20,49 @@ use super::product::Product;
 use super::shape::Convolution;
 use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
 use crate::parallel;
+use crate::planes;
 use crate::scratch::Scratch;
 
 /// Input channels come in groups of this many, whatever the instruction set.
 const GROUP: usize = 4;
 
-/// The gradient of the weight `[O, I, K, K]`.
-pub(crate) fn weight_gradient(shape: &Convolution, x: Source<'_>, gradient: &[f32]) -> Vec<f32> {
+/// The gradients of the weight `[O, I, K, K]` and of the bias `[O]`, the sum of ∂y over N, H
+/// and W.
+pub(crate) fn weight_gradient(
+    shape: &Convolution,
+    x: Source<'_>,
+    gradient: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
     let layout = Layout::new(shape);
     let per_slot = shape.batch.div_ceil(layout.slots());
     let slots = shape.batch.div_ceil(per_slot);
     let size = layout.size();
-    let (sums, _) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
+    let (sums, biases) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
+        let mut bias = vec![0f64; shape.outputs];
         for index in slot * per_slot..shape.batch.min((slot + 1) * per_slot) {
             arch::run(AddImage {
                 layout: &layout,
                 x: x.image(index, layout.x.image_size()),
                 gradient: &gradient[index * layout.gradient_size()..],
                 sums,
+                bias: &mut bias,
             });
         }
+        bias
     });
+    let bias = (0..shape.outputs)
+        .map(|o| biases.iter().map(|bias| bias[o]).sum::<f64>() as f32)
+        .collect();
     let row = shape.inputs * shape.kernel * shape.kernel;
-    parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
+    let weight = parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
         arch::run(AddSlots {
             layout: &layout,
             sums: &sums[block * layout.block()..],
             row,
             to,
         });
-    })
+    });
+    (weight, bias)
 }
 
 /// The sizes, and where the sums lie: [block of 16 outputs][group of 4 inputs][ky][input][kx].
@@ -114,6 +127,7 @@ struct AddImage<'a> {
     x: Source<'a>,
     gradient: &'a [f32],
     sums: &'a mut [Lanes],
+    bias: &'a mut [f64],
 }
 
 impl Kernel for AddImage<'_> {
@@ -123,11 +137,15 @@ impl Kernel for AddImage<'_> {
     fn run<V: Vector>(self, vector: V) {
         let layout = self.layout;
         let mut scratch = Scratch::take();
-        let planes = layout.groups * GROUP * layout.x.plane();
-        let (x, gradient) = scratch.room(planes, layout.gradient.size());
+        let size = layout.groups * GROUP * layout.x.plane();
+        let (x, gradient) = scratch.room(size, layout.gradient.size());
         layout.x.pack(self.x.values, self.x.norm, x);
         let image = &self.gradient[..layout.gradient_size()];
         layout.gradient.pack(vector, image, gradient);
+        let plane = layout.gradient.height * layout.gradient.width;
+        for (sum, plane) in self.bias.iter_mut().zip(image.chunks_exact(plane)) {
+            *sum += planes::total(plane);
+        }
         match (layout.kernel, layout.stride) {
             (1, 1) => add::<V, 1, 1>(vector, layout, x, gradient, self.sums),
             (1, _) => add::<V, 1, 2>(vector, layout, x, gradient, self.sums),

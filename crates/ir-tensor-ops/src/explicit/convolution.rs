@@ -126,9 +126,8 @@ pub fn conv2d_backward(
             values: &x.values(),
             norm: None,
         };
-        let dw = convolution::weight_gradient(&shape, source, &gradient);
+        let (dw, db) = convolution::weight_gradient(&shape, source, &gradient);
         gradients.weight = Some(input::output(dw, &shape.weight_shape())?);
-        let db = convolution::bias_gradient(&shape, &gradient);
         gradients.bias = Some(input::output(db, shape.outputs)?);
     }
     Ok(gradients)

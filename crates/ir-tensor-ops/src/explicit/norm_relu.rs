@@ -16,7 +16,19 @@ use crate::planes::{self, GradientSums};
 /// `Shape`, `DType` or `Device` if x does not fit the norm; with [`Norm::batch`] x must also
 /// have the batch's count of values.
 ///
-/// See [`Norm`] for an example.
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use ir_tensor_ops::{Norm, explicit};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let x = Tensor::new(&[-1f32, 3.], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
+/// let one = Tensor::new(&[1f32], &Device::Cpu)?;
+/// let norm = Norm::running(&one, &one, &one, &one, 1e-12)?;
+/// let y = explicit::norm_relu(&x, &norm)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [0., 3.]);
+/// # Ok(())
+/// # }
+/// ```
 pub fn norm_relu(x: &Tensor, norm: &Norm) -> Result<Tensor> {
     norm_output("norm_relu", x, norm, true)?.tensor()
 }

@@ -68,6 +68,24 @@ pub(crate) fn norm_relu_conv2d_output(
 ///
 /// # Errors
 /// As [`norm_relu_conv2d`].
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use ir_tensor_ops::{Norm, explicit};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let x = Tensor::new(&[-1f32, 2.], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
+/// let one = Tensor::new(&[1f32], &Device::Cpu)?;
+/// let zero = one.zeros_like()?;
+/// let norm = Norm::running(&zero, &one, &one, &zero, 1e-12)?;
+/// let weight = one.reshape((1, 1, 1, 1))?;
+/// let (y, statistics) =
+///     explicit::norm_relu_conv2d_with_statistics(&x, &norm, &weight, &one, 1, 0, None)?;
+/// assert_eq!(y.flatten_all()?.to_vec1::<f32>()?, [1., 3.]);
+/// assert_eq!((statistics.mean, statistics.variance), (vec![2.], vec![1.]));
+/// # Ok(())
+/// # }
+/// ```
 pub fn norm_relu_conv2d_with_statistics(
     x: &Tensor,
     norm: &Norm,
@@ -116,6 +134,25 @@ pub struct NormReluConv2dGradients {
 ///
 /// # Errors
 /// As [`norm_relu_conv2d`], and `Shape` if a gradient does not have the shape named here.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use ir_tensor_ops::{Norm, explicit};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let x = Tensor::new(&[-1f32, 2.], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
+/// let one = Tensor::new(&[1f32], &Device::Cpu)?;
+/// let zero = one.zeros_like()?;
+/// let norm = Norm::running(&zero, &one, &one, &zero, 1e-12)?;
+/// let weight = Tensor::new(&[3f32], &Device::Cpu)?.reshape((1, 1, 1, 1))?;
+/// let grad = x.ones_like()?;
+/// let gradients =
+///     explicit::norm_relu_conv2d_backward(&x, &norm, &weight, 1, 0, &grad, Some(&x))?;
+/// assert_eq!(gradients.x.flatten_all()?.to_vec1::<f32>()?, [-1., 5.]);
+/// assert_eq!(gradients.weight.flatten_all()?.to_vec1::<f32>()?, [2.]);
+/// # Ok(())
+/// # }
+/// ```
 pub fn norm_relu_conv2d_backward(
     x: &Tensor,
     norm: &Norm,
@@ -138,8 +175,7 @@ pub fn norm_relu_conv2d_backward(
         values: x,
         norm: Some(norm),
     };
-    let dw = convolution::weight_gradient(shape, source, gradient);
-    let db = convolution::bias_gradient(shape, gradient);
+    let (dw, db) = convolution::weight_gradient(shape, source, gradient);
     let size = x.len() / shape.batch;
     let (dz, sums) =
         convolution::input_gradient(shape, &call.weight.values(), gradient, |index, dz| {

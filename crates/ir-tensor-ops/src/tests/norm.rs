@@ -96,27 +96,30 @@ fn statistics_agree_with_the_oracle() {
     });
 }
 
-/// A mean of 1000 standard deviations: the sum of squares minus the square of the sum would
-/// lose all digits of the variance, two passes lose none that x itself has.
+/// Means of a thousand and of a million standard deviations. The mean of squares minus the
+/// square of the mean would lose every digit of the variance, and at 2²⁰ even the rounding of
+/// the mean that the second pass subtracts is larger than that.
 #[test]
 fn statistics_survive_a_large_mean() {
-    let shape = [2, 3, 16, 16];
-    let x = (uniform(&shape, 1) + 1000.).unwrap();
-    let found = ChannelStatistics::of(&x).unwrap();
-    let exact = (x.to_dtype(candle_core::DType::F64).unwrap() - 1000.).unwrap();
-    let exact: Vec<f64> = exact.flatten_all().unwrap().to_vec1().unwrap();
-    for (channel, indices) in oracle::channels(&exact, 3, 256).iter().enumerate() {
-        let count = indices.len() as f64;
-        let mean = indices.iter().map(|&i| exact[i]).sum::<f64>() / count;
-        let squares: f64 = indices.iter().map(|&i| (exact[i] - mean).powi(2)).sum();
-        let variance = squares / count;
-        // x − mean is exact to 2⁻²⁴ of itself plus the rounding of x near 1000, which is in x
-        // already; 16 terms to a lane, and a handful of operations.
-        let error = (f64::from(found.variance[channel]) - variance).abs();
-        assert!(
-            error <= 40. * 0.5 * f64::from(f32::EPSILON) * variance,
-            "{error:e}"
-        );
+    let unit = 0.5 * f64::from(f32::EPSILON);
+    for shift in [1000., f64::from(1 << 20)] {
+        let x = (uniform(&[2, 3, 16, 16], 1) + shift).unwrap();
+        let found = ChannelStatistics::of(&x).unwrap();
+        let exact = (x.to_dtype(candle_core::DType::F64).unwrap() - shift).unwrap();
+        let exact: Vec<f64> = exact.flatten_all().unwrap().to_vec1().unwrap();
+        // A lane of the first pass adds 16 numbers: the mean it gives is off by this at most.
+        let off = 17. * unit * (shift + 1.);
+        for (channel, indices) in oracle::channels(&exact, 3, 256).iter().enumerate() {
+            let count = indices.len() as f64;
+            let mean = indices.iter().map(|&i| exact[i]).sum::<f64>() / count;
+            let squares: f64 = indices.iter().map(|&i| (exact[i] - mean).powi(2)).sum();
+            let variance = squares / count;
+            // The second pass sums squares of deviations from there, 16 to a lane, and takes
+            // the square of their mean off again; with a handful of single operations.
+            let bound = 40. * unit * (variance + off * off);
+            let error = (f64::from(found.variance[channel]) - variance).abs();
+            assert!(error <= bound, "{shift}: {error:e} > {bound:e}");
+        }
     }
 }
 
@@ -342,5 +345,23 @@ fn frozen_operations_differentiate_x_alone() {
             .unwrap();
         let dx = frozen.backward(&terms(&x), &terms(&z_gradient)).x;
         assert_close(&numbers(grads.get(&x).unwrap()), &dx, roundings);
+    });
+}
+
+#[test]
+fn nan_is_passed_on() {
+    let x = Tensor::new(&[f32::NAN, 1., -1., 2.], &Device::Cpu).unwrap();
+    let x = x.reshape((1, 1, 2, 2)).unwrap();
+    let one = Tensor::new(&[1f32], &Device::Cpu).unwrap();
+    let zero = one.zeros_like().unwrap();
+    let norm = Norm::running(&zero, &one, &one, &zero, EPSILON).unwrap();
+    let weight = one.reshape((1, 1, 1, 1)).unwrap();
+    forced::each(|_| {
+        let y = explicit::norm_relu(&x, &norm).unwrap();
+        let convolved = explicit::norm_relu_conv2d(&x, &norm, &weight, &zero, 1, 0, None).unwrap();
+        for y in [numbers(&y), numbers(&convolved)] {
+            assert!(y[0].is_nan() && y[2] == 0. && y[1] > 0.);
+        }
+        assert!(ChannelStatistics::of(&x).unwrap().variance[0].is_nan());
     });
 }
