@@ -138,6 +138,27 @@ fn a_checkpoint_of_a_network_has_exactly_its_tensors() {
 }
 
 #[test]
+fn numbers_in_the_metadata_come_back_to_the_last_bit() {
+    use rand::Rng;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("network");
+    let network = ResNet::initialize(&tiny(), 0).unwrap();
+    let mut stream = ir_tensor_ops::random::stream(2, 0, 0, 0);
+    for _ in 0..50 {
+        let normalization = Normalization {
+            mean: stream.random(),
+            std: stream.random(),
+        };
+        let data = DataDescription {
+            normalization: Some(normalization),
+            ..data()
+        };
+        Checkpoint::save_network(&path, &network, &data).unwrap();
+        assert_eq!(Checkpoint::open(&path).unwrap().data(), &data);
+    }
+}
+
+#[test]
 fn a_file_that_is_no_checkpoint_is_refused_with_what_was_found() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
