@@ -19,8 +19,10 @@ use ir_models::{Architecture, ResNet, ResidualNetwork, Schedule, Sgd, Trainer, T
 const CLASSES: u32 = 10;
 
 /// The networks, and a batch that each gets through within a few seconds on four cores.
-const NETWORKS: [(&str, usize); 5] = [
+const NETWORKS: [(&str, usize); 7] = [
     ("resnet-32", 128),
+    ("resnet-38", 128),
+    ("resnet-56", 128),
     ("resnet-110", 128),
     ("single-representation", 32),
     ("avg-pooling", 16),
