@@ -1,5 +1,6 @@
 //! Progress bars: rate, time left and what matters in the loop, on stderr, only on a terminal.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,4 +22,9 @@ pub(crate) fn spinner(label: impl Into<String>) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(label.into());
     spinner.enable_steady_tick(Duration::from_millis(200));
     spinner
+}
+
+/// Says one line on stderr. Where nobody reads it any more the work goes on all the same.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

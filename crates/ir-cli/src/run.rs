@@ -17,6 +17,7 @@ use ir_analysis::Number;
 use ir_analysis::results::{self, Results};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The version of `run.json`. A newer one is refused.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -197,7 +198,7 @@ impl Run {
         let info: RunInfo = parse(&path, &text, "a run's description")?;
         check_version(&path, info.schema_version, SCHEMA_VERSION)?;
         let history = read_history(&folder.join("history.jsonl"))?;
-        let results = read_results(&folder.join("results.json"), &info)?;
+        let results = read_results(&folder.join("results.json"), &info, &history)?;
         Ok(Self {
             folder: folder.to_path_buf(),
             info,
@@ -256,7 +257,7 @@ pub(crate) fn read_history(path: &Path) -> Result<Vec<Epoch>> {
     Ok(history)
 }
 
-fn read_results(path: &Path, info: &RunInfo) -> Result<Option<Results>> {
+fn read_results(path: &Path, info: &RunInfo, history: &[Epoch]) -> Result<Option<Results>> {
     let Some(text) = read_if_there(path)? else {
         return Ok(None);
     };
@@ -271,6 +272,17 @@ fn read_results(path: &Path, info: &RunInfo) -> Result<Option<Results>> {
             "{}: {what} is {found:?}, but run.json beside it says {expected:?}; \
              analyse this run's own checkpoint",
             path.display()
+        );
+    }
+    // An analysis of this network at another time is one of another network.
+    let analyzed = results.provenance.get("epochs_trained");
+    if let (Some(analyzed), Some(last)) = (analyzed.and_then(Value::as_u64), history.last()) {
+        ensure!(
+            analyzed == last.epoch as u64,
+            "{}: the network was analysed after {analyzed} epochs, and history.jsonl has {}; \
+             run `ir analyze` again",
+            path.display(),
+            last.epoch
         );
     }
     Ok(Some(results))

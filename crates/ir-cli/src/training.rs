@@ -1,6 +1,5 @@
 //! A training run under way: epochs, history, checkpoints.
 
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -102,10 +101,9 @@ impl<'a> Training<'a> {
             let started = Instant::now();
             let Some(sums) = self.epoch()? else {
                 self.save()?;
-                writeln!(
-                    std::io::stderr(),
-                    "interrupted; the checkpoint is written, go on with the same command and --resume"
-                )?;
+                progress::say(
+                    "interrupted; the checkpoint is written, go on with the same command and --resume",
+                );
                 return Ok(false);
             };
             self.record(Some(&sums), started)?;
@@ -171,7 +169,7 @@ impl<'a> Training<'a> {
             test_accuracy: test.accuracy,
             exits,
         };
-        self.announce(&epoch)?;
+        self.announce(&epoch);
         self.history.push(epoch);
         let mut lines = Vec::new();
         for epoch in &self.history {
@@ -182,30 +180,23 @@ impl<'a> Training<'a> {
     }
 
     /// One line an epoch on stderr.
-    fn announce(&self, epoch: &Epoch) -> Result<()> {
-        let mut err = std::io::stderr().lock();
-        write!(
-            err,
-            "{} epoch {:>3}/{}",
-            self.settings.architecture.name, epoch.epoch, self.settings.epochs
-        )?;
-        if let (Some(loss), Some(accuracy)) = (epoch.train_loss, epoch.train_accuracy) {
-            let (rate, loss, accuracy) = (epoch.learning_rate, loss.0, 100.0 * accuracy);
-            write!(
-                err,
-                " · rate {rate} · train loss {loss:.3}, accuracy {accuracy:.1} %"
-            )?;
-        }
-        let (loss, accuracy, seconds) = (
+    fn announce(&self, epoch: &Epoch) {
+        let (name, epochs) = (&self.settings.architecture.name, self.settings.epochs);
+        let trained = match (epoch.train_loss, epoch.train_accuracy) {
+            (Some(Number(loss)), Some(accuracy)) => format!(
+                " · rate {} · train loss {loss:.3}, accuracy {:.1} %",
+                epoch.learning_rate,
+                100.0 * accuracy
+            ),
+            _ => String::new(),
+        };
+        progress::say(&format!(
+            "{name} epoch {:>3}/{epochs}{trained} · test loss {:.3}, accuracy {:.1} % · {:.1} s",
+            epoch.epoch,
             epoch.test_loss.0,
             100.0 * epoch.test_accuracy,
-            epoch.seconds,
-        );
-        writeln!(
-            err,
-            " · test loss {loss:.3}, accuracy {accuracy:.1} % · {seconds:.1} s"
-        )?;
-        Ok(())
+            epoch.seconds
+        ));
     }
 
     fn save(&self) -> Result<()> {

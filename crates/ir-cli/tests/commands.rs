@@ -309,6 +309,11 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
             "file/results.json",
         ),
         (
+            "analyze run/checkpoint.safetensors --data images --out run/checkpoint.safetensors"
+                .into(),
+            "no results.json",
+        ),
+        (
             "train resnet-7 --data images --out other".into(),
             "resnet-32",
         ),

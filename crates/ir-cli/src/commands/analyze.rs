@@ -1,7 +1,8 @@
 //! `ir analyze`: every measure of a checkpoint, as results.json and as a table.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -20,6 +21,9 @@ const SCALES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
 
 pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let started = Instant::now();
+    if let Some(path) = &arguments.out {
+        refuse_to_replace(path)?;
+    }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
     let dataset = data::open(&arguments.source)?;
     let (found, expected) = (dataset.classes().len(), checkpoint.architecture().classes);
@@ -66,6 +70,21 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     }
     print(arguments, &results)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Results replace earlier results and nothing else: a checkpoint named by mistake stays.
+fn refuse_to_replace(path: &Path) -> Result<()> {
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return Ok(());
+    };
+    let mut first = [0];
+    let is_json = matches!(file.read(&mut first), Ok(0)) || first == *b"{";
+    ensure!(
+        is_json,
+        "--out {}: the file is there and is no results.json; give another",
+        path.display()
+    );
+    Ok(())
 }
 
 /// How the network's images were normalised; where its checkpoint does not say, as the data's

@@ -19,7 +19,8 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
     let values: Vec<f64> = panels
         .iter()
         .flat_map(|panel| panel.series.iter())
-        .flat_map(|series| series.points.iter().map(|point| point.y))
+        .flat_map(|series| series.points.iter())
+        .flat_map(|point| [point.y, point.y + point.deviation.unwrap_or(0.0)])
         .collect();
     let figure = BlockFigure {
         panels,
