@@ -1,7 +1,7 @@
 //! Two-dimensional convolution on slices: forward, input gradient, weight gradient.
 //!
 //! Most 3 × 3 convolutions at stride 1 take the Winograd path, which needs a quarter of the
-//! multiplications (`winograd`, which also says when: [`winograd::pays`]). What follows is
+//! multiplications (`winograd`, which also says when: `winograd::pays`). What follows is
 //! about all others.
 //!
 //! Those are direct sums of products; what makes them fast is how often a number is used
@@ -93,7 +93,7 @@ pub(crate) fn weight_gradient(
     x: Source<'_>,
     gradient: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
-    if winograd::pays(shape) {
+    if winograd::weight_gradient_pays(shape) {
         winograd::weight_gradient(shape, x, gradient)
     } else {
         weight_gradient::weight_gradient(shape, x, gradient)

@@ -10,7 +10,7 @@ use crate::explicit::{self, Wanted};
 
 /// Batch, inputs, outputs, height, width, kernel, stride, padding: the channels and sizes around
 /// the widths of tiles and blocks, and the ones that the paper's networks have.
-const CASES: [[usize; 8]; 28] = [
+const CASES: [[usize; 8]; 30] = [
     [1, 1, 1, 1, 1, 1, 1, 0],
     [1, 1, 1, 1, 1, 3, 1, 1],
     [2, 3, 16, 5, 7, 3, 1, 1],
@@ -31,13 +31,15 @@ const CASES: [[usize; 8]; 28] = [
     [1, 32, 48, 4, 4, 3, 1, 1],
     [1, 9, 33, 1, 2, 3, 2, 1],
     [35, 2, 3, 2, 3, 3, 1, 1],
-    [3, 16, 16, 32, 32, 3, 1, 1],
-    [5, 32, 16, 16, 16, 3, 1, 1],
-    [17, 17, 32, 8, 8, 3, 1, 1],
+    [4, 16, 16, 32, 32, 3, 1, 1],
+    [17, 32, 17, 16, 16, 3, 1, 1],
+    [65, 17, 32, 8, 8, 3, 1, 1],
+    [65, 33, 48, 7, 7, 3, 1, 1],
+    [8, 100, 16, 16, 32, 3, 1, 1],
+    [4, 17, 32, 33, 33, 3, 1, 1],
+    [16, 16, 100, 16, 15, 3, 1, 1],
     [5, 48, 80, 7, 7, 3, 1, 1],
-    [2, 100, 17, 8, 16, 3, 1, 1],
     [1, 17, 100, 7, 8, 3, 1, 1],
-    [1, 17, 32, 33, 33, 3, 1, 1],
     [1, 100, 100, 4, 32, 3, 1, 1],
 ];
 
@@ -136,7 +138,11 @@ fn the_cases_take_both_paths() {
     let three_by_three = CASES.iter().filter(|case| case[5..] == [3, 1, 1]);
     let (winograd, direct) =
         three_by_three.partition::<Vec<&[usize; 8]>, _>(|&&case| sizes(case).winograd());
-    assert!(winograd.len() >= 8 && direct.len() >= 6);
+    assert!(winograd.len() >= 10 && direct.len() >= 6);
+    let (winograd, direct): (Vec<_>, Vec<_>) = winograd
+        .iter()
+        .partition::<Vec<&[usize; 8]>, _>(|&&&case| sizes(case).winograd_weight_gradient());
+    assert!(winograd.len() >= 7 && direct.len() >= 3);
 }
 
 #[test]

@@ -173,6 +173,8 @@ impl Sizes {
         });
         if self.winograd() {
             self.set_input_gradient_magnitudes(weight, gradient, &mut dx);
+        }
+        if self.winograd_weight_gradient() {
             self.set_weight_gradient_magnitudes(x, gradient, &mut dw);
         }
         (dx, dw)

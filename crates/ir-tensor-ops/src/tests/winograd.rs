@@ -97,8 +97,17 @@ fn zeros() -> Matrix {
 }
 
 impl Sizes {
-    /// Whether the operations take the Winograd path.
+    /// Whether forward pass and input gradient take the Winograd path.
     pub(super) fn winograd(&self) -> bool {
+        winograd::pays(&self.shape())
+    }
+
+    /// Whether the weight gradient does.
+    pub(super) fn winograd_weight_gradient(&self) -> bool {
+        winograd::weight_gradient_pays(&self.shape())
+    }
+
+    fn shape(&self) -> Convolution {
         let [_, _, out_height, out_width] = self.y();
         let Self {
             batch,
@@ -110,7 +119,7 @@ impl Sizes {
             stride,
             padding,
         } = *self;
-        winograd::pays(&Convolution {
+        Convolution {
             batch,
             inputs,
             outputs,
@@ -121,7 +130,7 @@ impl Sizes {
             padding,
             out_height,
             out_width,
-        })
+        }
     }
 
     /// The corners of the tiles of an image.
@@ -268,7 +277,7 @@ impl Sizes {
 
     /// The most roundings of the weight gradient.
     pub(super) fn weight_gradient_roundings(&self) -> usize {
-        if self.winograd() {
+        if self.winograd_weight_gradient() {
             let (rows, columns) = (self.height.div_ceil(4), self.width.div_ceil(4));
             8 + 8 + 1 + self.batch * rows * columns + self.batch * rows + 2
         } else {

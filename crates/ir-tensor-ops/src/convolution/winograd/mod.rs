@@ -40,14 +40,25 @@ use transform::{OUTPUTS, POINTS};
 pub(super) use weight_gradient::weight_gradient;
 use weights::Weights;
 
-/// Whether a convolution is faster this way: 3 × 3 at stride 1 with padding 1, at least 16
-/// channels on both sides, so that the transforms are a small part of the work, and tiles that
-/// cover at most half more than the image.
+/// Whether the forward pass and the input gradient are faster this way: 3 × 3 at stride 1 with
+/// padding 1, at least 16 channels on both sides, so that the transforms are a small part of
+/// the work, and tiles that cover at most half more than the image.
+///
+/// The batch does not matter, although transforming the weight takes longer than the direct
+/// sums of only a few small images: the numbers of an image must not depend on how many others
+/// come with it.
 pub(crate) fn pays(shape: &Convolution) -> bool {
     let covered = shape.height.next_multiple_of(OUTPUTS) * shape.width.next_multiple_of(OUTPUTS);
     (shape.kernel, shape.stride, shape.padding) == (3, 1, 1)
         && shape.inputs.min(shape.outputs) >= LANES
         && 2 * covered <= 3 * shape.height * shape.width
+}
+
+/// Whether the weight gradient is faster this way: as [`pays`], with at least 256 tiles in the
+/// batch, so that the sums, which are four times those of the direct kernel, are a small part.
+pub(crate) fn weight_gradient_pays(shape: &Convolution) -> bool {
+    let tiles = shape.height.div_ceil(OUTPUTS) * shape.width.div_ceil(OUTPUTS);
+    pays(shape) && shape.batch * tiles >= 256
 }
 
 /// The forward pass; as the direct one.

@@ -103,10 +103,13 @@ impl Layout {
         self.outputs.div_ceil(LANES) * self.block()
     }
 
-    /// Sixteen slots where they take up to 32 MiB together, fewer for large weights, at least 4.
+    /// A power of two, so that threads get equal shares: 16 slots where they take up to 8 MiB
+    /// together, fewer for large weights, at least 4. To fill a slot with zeros and to add it
+    /// up costs as much as the products of some images.
     fn slots(&self) -> usize {
-        const BUDGET: usize = 32 << 20;
-        (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16)
+        const BUDGET: usize = 8 << 20;
+        let slots = (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16);
+        1 << slots.ilog2()
     }
 }
 
