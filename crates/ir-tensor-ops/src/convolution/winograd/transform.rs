@@ -169,3 +169,83 @@ fn add_scaled(factor: f64, x: &Doubles, y: &mut Doubles) {
         *y += factor * x;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! The error bound of the whole convolution is far above what a slightly wrong constant
+    //! does; here the maps themselves are exact.
+
+    use super::*;
+    use crate::arch::{self, Kernel, Lanes, forced};
+
+    /// The columns of Bᵀ, Aᵀ and A.
+    struct Columns;
+
+    impl Kernel for Columns {
+        type Output = ([[f64; 6]; 6], [[f64; 4]; 6], [[f64; 6]; 4]);
+
+        #[inline(always)]
+        fn run<V: Vector>(self, vector: V) -> Self::Output {
+            (
+                std::array::from_fn(|i| numbers(vector, input(vector, unit(vector, i)))),
+                std::array::from_fn(|i| numbers(vector, output(vector, unit(vector, i)))),
+                std::array::from_fn(|i| numbers(vector, output_adjoint(vector, unit(vector, i)))),
+            )
+        }
+    }
+
+    /// The unit vector `index`, in every lane.
+    fn unit<V: Vector, const N: usize>(vector: V, index: usize) -> [V::Register; N] {
+        std::array::from_fn(|i| vector.splat(f32::from(u8::from(i == index))))
+    }
+
+    /// The first lanes.
+    fn numbers<V: Vector, const N: usize>(vector: V, registers: [V::Register; N]) -> [f64; N] {
+        registers.map(|register| {
+            let mut lanes = Lanes::ZERO;
+            vector.store(register, &mut lanes);
+            f64::from(lanes.0[0])
+        })
+    }
+
+    /// Σ_p Aᵀ[y, p] G[p, tap] Bᵀ[p, x] is 1 where x = y + tap and 0 elsewhere: the maps make a
+    /// correlation. Aᵀ and Bᵀ are exact on unit vectors; each of the six products is off by at
+    /// most eight roundings in f64, six of them those of G.
+    #[test]
+    fn the_maps_make_a_correlation() {
+        forced::each(|level| {
+            let (input, output, adjoint) = arch::run(Columns);
+            for (y, adjoint) in adjoint.iter().enumerate() {
+                assert_eq!(&output.map(|column| column[y]), adjoint);
+            }
+            for (x, input) in input.iter().enumerate() {
+                for pair in 0..OUTPUTS * TAPS {
+                    let (y, tap) = (pair / TAPS, pair % TAPS);
+                    let product = |p: usize| output[p][y] * G[p][tap] * input[p];
+                    let sum: f64 = (0..POINTS).map(product).sum();
+                    let magnitude: f64 = (0..POINTS).map(|p| product(p).abs()).sum();
+                    let error = (sum - f64::from(u8::from(x == y + tap))).abs();
+                    let bound = 14. * 0.5 * f64::EPSILON * magnitude;
+                    assert!(error <= bound, "{level:?}: {y}, {tap}, {x}: {error:e}");
+                }
+            }
+        });
+    }
+
+    /// The weight's maps on unit vectors: each number is one product of two numbers of G.
+    #[test]
+    fn the_weight_maps_are_g_on_both_sides() {
+        for tap in 0..TAPS * TAPS {
+            let mut w = [[0.; LANES]; TAPS * TAPS];
+            w[tap] = [1.; LANES];
+            let transformed = weight(&w);
+            for position in 0..POSITIONS {
+                let expected = G[position / POINTS][tap / TAPS] * G[position % POINTS][tap % TAPS];
+                assert_eq!(transformed[position], [expected; LANES]);
+                let mut u = [[0.; LANES]; POSITIONS];
+                u[position] = [1.; LANES];
+                assert_eq!(weight_adjoint(&u)[tap], [expected; LANES]);
+            }
+        }
+    }
+}
