@@ -1,6 +1,10 @@
 //! Two-dimensional convolution on slices: forward, input gradient, weight gradient.
 //!
-//! All three are direct sums of products; what makes them fast is how often a number is used
+//! Most 3 × 3 convolutions at stride 1 take the Winograd path, which needs a quarter of the
+//! multiplications (`winograd`, which also says when: `winograd::pays`). What follows is
+//! about all others.
+//!
+//! Those are direct sums of products; what makes them fast is how often a number is used
 //! once it is in a register. In plain words, for one image:
 //!
 //! ```text
@@ -28,6 +32,7 @@ mod pack;
 mod product;
 mod shape;
 mod weight_gradient;
+pub(crate) mod winograd;
 
 use crate::arch;
 use crate::norm::Norm;
@@ -36,7 +41,6 @@ use crate::parallel;
 use product::{ImageProduct, Product};
 
 pub(crate) use shape::Convolution;
-pub(crate) use weight_gradient::weight_gradient;
 
 /// What a convolution reads: x, or relu(norm(x)).
 #[derive(Clone, Copy)]
@@ -53,6 +57,9 @@ pub(crate) fn forward<T: Send>(
     bias: Option<&[f32]>,
     finish: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> (Vec<f32>, Vec<T>) {
+    if winograd::pays(shape) {
+        return winograd::forward(shape, source, weight, bias, finish);
+    }
     let product = Product::forward(shape);
     let weights = pack::weights(shape, weight, pack::Direction::Forward);
     let bias = pack::vector(bias, shape.outputs);
@@ -66,6 +73,9 @@ pub(crate) fn input_gradient<T: Send>(
     gradient: &[f32],
     finish: impl Fn(usize, &mut [f32]) -> T + Sync,
 ) -> (Vec<f32>, Vec<T>) {
+    if winograd::pays(shape) {
+        return winograd::input_gradient(shape, weight, gradient, finish);
+    }
     let product = Product::input_gradient(shape);
     let weights = pack::weights(shape, weight, pack::Direction::Backward);
     let bias = pack::vector(None, shape.inputs);
@@ -74,6 +84,20 @@ pub(crate) fn input_gradient<T: Send>(
         norm: None,
     };
     run(shape.batch, &product, source, &weights, &bias, finish)
+}
+
+/// The gradients of the weight `[O, I, K, K]` and of the bias `[O]`, the sum of ∂y over N, H
+/// and W.
+pub(crate) fn weight_gradient(
+    shape: &Convolution,
+    x: Source<'_>,
+    gradient: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    if winograd::weight_gradient_pays(shape) {
+        winograd::weight_gradient(shape, x, gradient)
+    } else {
+        weight_gradient::weight_gradient(shape, x, gradient)
+    }
 }
 
 fn run<T: Send>(

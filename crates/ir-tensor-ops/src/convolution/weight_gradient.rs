@@ -26,9 +26,8 @@ use crate::scratch::Scratch;
 /// Input channels come in groups of this many, whatever the instruction set.
 const GROUP: usize = 4;
 
-/// The gradients of the weight `[O, I, K, K]` and of the bias `[O]`, the sum of ∂y over N, H
-/// and W.
-pub(crate) fn weight_gradient(
+/// The gradients of weight and bias.
+pub(super) fn weight_gradient(
     shape: &Convolution,
     x: Source<'_>,
     gradient: &[f32],

@@ -10,7 +10,7 @@ use crate::explicit::{self, Wanted};
 
 /// Batch, inputs, outputs, height, width, kernel, stride, padding: the channels and sizes around
 /// the widths of tiles and blocks, and the ones that the paper's networks have.
-const CASES: [[usize; 8]; 20] = [
+const CASES: [[usize; 8]; 30] = [
     [1, 1, 1, 1, 1, 1, 1, 0],
     [1, 1, 1, 1, 1, 3, 1, 1],
     [2, 3, 16, 5, 7, 3, 1, 1],
@@ -31,6 +31,16 @@ const CASES: [[usize; 8]; 20] = [
     [1, 32, 48, 4, 4, 3, 1, 1],
     [1, 9, 33, 1, 2, 3, 2, 1],
     [35, 2, 3, 2, 3, 3, 1, 1],
+    [4, 16, 16, 32, 32, 3, 1, 1],
+    [17, 32, 17, 16, 16, 3, 1, 1],
+    [65, 17, 32, 8, 8, 3, 1, 1],
+    [65, 33, 48, 7, 7, 3, 1, 1],
+    [8, 100, 16, 16, 32, 3, 1, 1],
+    [4, 17, 32, 33, 33, 3, 1, 1],
+    [16, 16, 100, 16, 15, 3, 1, 1],
+    [5, 48, 80, 7, 7, 3, 1, 1],
+    [1, 17, 100, 7, 8, 3, 1, 1],
+    [1, 100, 100, 4, 32, 3, 1, 1],
 ];
 
 fn sizes(case: [usize; 8]) -> Sizes {
@@ -59,23 +69,18 @@ fn sizes(case: [usize; 8]) -> Sizes {
 /// Forward and backward of one case with the instruction set in force.
 fn check(sizes: Sizes) {
     let Sizes {
-        kernel,
-        stride,
-        padding,
-        ..
+        stride, padding, ..
     } = sizes;
     let x = uniform(&sizes.x(), 1);
     let weight = uniform(&sizes.weight(), 2);
     let bias = uniform(&[sizes.outputs], 3);
     let g = uniform(&sizes.y(), 4);
-    let [batch, outputs, out_height, out_width] = sizes.y();
+    let [_, _, out_height, out_width] = sizes.y();
 
     let y = explicit::conv2d(&x, &weight, Some(&bias), stride, padding).unwrap();
     assert_eq!(y.dims(), sizes.y());
     let expected = sizes.forward(&terms(&x), &terms(&weight), &terms(&bias));
-    // A product and the additions after it.
-    let taps = sizes.inputs * kernel * kernel;
-    assert_close(&numbers(&y), &expected, taps + 1);
+    assert_close(&numbers(&y), &expected, sizes.forward_roundings());
 
     let both = Wanted {
         x: true,
@@ -86,11 +91,13 @@ fn check(sizes: Sizes) {
     assert_close(
         &numbers(&gradients.x.unwrap()),
         &dx,
-        outputs * kernel * kernel + 1,
+        sizes.input_gradient_roundings(),
     );
-    let pixels = batch * out_height * out_width;
-    // The sums of images and of slots start from a zero each.
-    assert_close(&numbers(&gradients.weight.unwrap()), &dw, pixels + 3);
+    assert_close(
+        &numbers(&gradients.weight.unwrap()),
+        &dw,
+        sizes.weight_gradient_roundings(),
+    );
     let db = sizes.bias_gradient(&terms(&g));
     assert_close(
         &numbers(&gradients.bias.unwrap()),
@@ -124,6 +131,18 @@ proptest! {
         prop_assume!(height.min(width) + 2 * padding >= kernel);
         forced::each(|_| check(sizes(case)));
     }
+}
+
+#[test]
+fn the_cases_take_both_paths() {
+    let three_by_three = CASES.iter().filter(|case| case[5..] == [3, 1, 1]);
+    let (winograd, direct) =
+        three_by_three.partition::<Vec<&[usize; 8]>, _>(|&&case| sizes(case).winograd());
+    assert!(winograd.len() >= 10 && direct.len() >= 6);
+    let (winograd, direct): (Vec<_>, Vec<_>) = winograd
+        .iter()
+        .partition::<Vec<&[usize; 8]>, _>(|&&&case| sizes(case).winograd_weight_gradient());
+    assert!(winograd.len() >= 7 && direct.len() >= 3);
 }
 
 #[test]

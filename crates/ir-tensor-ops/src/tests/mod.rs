@@ -3,6 +3,7 @@
 //! - `oracle.rs` computes each operation and its gradients naively in f64, and beside each
 //!   number the bound that rounding in f32 must keep; `finite_differences.rs` checks the
 //!   oracle's gradients against its values.
+//! - `winograd.rs` has the bound of the Winograd convolutions.
 //! - `convolution.rs`, `norm.rs` and `layers.rs` compare the operations with the oracle.
 //! - `threads.rs` compares the bits on pools of different sizes, `errors.rs` tries wrong
 //!   arguments, `per_sample.rs` the per-sample reductions.
@@ -15,6 +16,7 @@ mod norm;
 mod oracle;
 mod per_sample;
 mod threads;
+mod winograd;
 
 use candle_core::{Device, Tensor};
 use rand::Rng;

@@ -152,6 +152,9 @@ impl Sizes {
             .map(|index| bias[index / (height * width) % outputs])
             .collect();
         self.products(|to, from, w| y[to] = y[to] + x[from] * weight[w]);
+        if self.winograd() {
+            self.set_forward_magnitudes(x, weight, bias, &mut y);
+        }
         y
     }
 
@@ -168,6 +171,12 @@ impl Sizes {
             dx[from] = dx[from] + weight[w] * gradient[to];
             dw[w] = dw[w] + x[from] * gradient[to];
         });
+        if self.winograd() {
+            self.set_input_gradient_magnitudes(weight, gradient, &mut dx);
+        }
+        if self.winograd_weight_gradient() {
+            self.set_weight_gradient_magnitudes(x, gradient, &mut dw);
+        }
         (dx, dw)
     }
 

@@ -3,15 +3,15 @@
 use candle_core::Tensor;
 
 use super::{numbers, uniform};
-use crate::arch::forced;
+use crate::arch::{Level, forced};
 use crate::{ChannelStatistics, Norm, explicit, per_sample};
 
 /// Everything that adds up numbers, on one batch that fills more than one slot of images.
-fn results() -> Vec<Vec<f32>> {
-    let x = uniform(&[37, 20, 9, 6], 1);
+fn results([height, width]: [usize; 2]) -> Vec<Vec<f32>> {
+    let x = uniform(&[37, 20, height, width], 1);
     let weight = uniform(&[18, 20, 3, 3], 2);
     let bias = uniform(&[18], 3);
-    let residual = uniform(&[37, 18, 9, 6], 4);
+    let residual = uniform(&[37, 18, height, width], 4);
     let (gamma, beta) = (uniform(&[20], 5), uniform(&[20], 6));
     let statistics = ChannelStatistics::of(&x).unwrap();
     let norm = Norm::batch(&statistics, &gamma, &beta, 1e-5).unwrap();
@@ -56,21 +56,29 @@ fn results() -> Vec<Vec<f32>> {
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
-    forced::each(|level| {
-        let on = |threads| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap()
-                .install(results)
-        };
-        let bits = |results: Vec<Vec<f32>>| -> Vec<Vec<u32>> {
-            let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-            results.into_iter().map(bits).collect()
-        };
-        let alone = bits(on(1));
-        for threads in [2, 3, 4] {
-            assert!(alone == bits(on(threads)), "{level:?}, {threads} threads");
-        }
-    });
+    // Sizes for the direct and for the Winograd convolutions.
+    for size in [[9, 6], [16, 7]] {
+        forced::each(|level| check(level, size));
+    }
+}
+
+fn check(level: Level, size: [usize; 2]) {
+    let on = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+            .install(|| results(size))
+    };
+    let bits = |results: Vec<Vec<f32>>| -> Vec<Vec<u32>> {
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+        results.into_iter().map(bits).collect()
+    };
+    let alone = bits(on(1));
+    for threads in [2, 3, 4] {
+        assert!(
+            alone == bits(on(threads)),
+            "{level:?}, {size:?}, {threads} threads"
+        );
+    }
 }

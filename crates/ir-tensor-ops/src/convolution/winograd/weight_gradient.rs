@@ -1,0 +1,294 @@
+//! The weight gradient, as the adjoint of the forward pass.
+//!
+//! The forward pass is linear in the weight: with v = Bᵀ x B it is y = Aᵀ ((G w Gᵀ) ⊙ v) A, so
+//!
+//! ```text
+//! d = A ∂y Aᵀ for every tile and 16 output channels
+//! ∂u[position] = Σ over tiles of v ⊗ d
+//! ∂w = Gᵀ ∂u G for every pair of channels, once
+//! ```
+//!
+//! At every position, 8 or 16 input channels × 16 to 48 output channels of sums stay in
+//! registers while the kernel runs over the tiles of a chunk; then they are added to the sums
+//! in memory. Narrow instruction sets take 4 × 16.
+//!
+//! Images are dealt to slots, as in the direct kernel: the chains of f32 additions are as long
+//! as the tiles of a chunk, plus the chunks of a slot. The slots are added in f64, in which
+//! also the last map is computed.
+
+use super::super::Source;
+use super::tiling::{GROUP, Tiles, Tiling};
+use super::transform::{self, POSITIONS};
+use super::weights::TAPS;
+use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::convolution::shape::Convolution;
+use crate::norm::Norm;
+use crate::parallel;
+use crate::planes;
+use crate::scratch::Scratch;
+
+/// The gradients of weight and bias; as the direct ones.
+pub(in super::super) fn weight_gradient(
+    shape: &Convolution,
+    x: Source<'_>,
+    gradient: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let layout = Layout::new(shape);
+    let per_slot = shape.batch.div_ceil(layout.slots());
+    let slots = shape.batch.div_ceil(per_slot);
+    let size = layout.size();
+    let plane = layout.tiling.plane();
+    let (sums, biases) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
+        let mut bias = vec![0f64; shape.outputs];
+        let end = shape.batch.min((slot + 1) * per_slot);
+        for first in (slot * per_slot..end).step_by(layout.tiling.images) {
+            let images = first..end.min(first + layout.tiling.images);
+            arch::run(AddImages {
+                layout: &layout,
+                x: &x.values
+                    [images.start * shape.inputs * plane..images.end * shape.inputs * plane],
+                norm: x.norm,
+                gradient: &gradient
+                    [images.start * shape.outputs * plane..images.end * shape.outputs * plane],
+                sums,
+                bias: &mut bias,
+            });
+        }
+        bias
+    });
+    let bias = (0..shape.outputs)
+        .map(|o| biases.iter().map(|bias| bias[o]).sum::<f64>() as f32)
+        .collect();
+    let row = shape.inputs * TAPS;
+    let weight = parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
+        arch::run(Finish {
+            sums: &sums[block * layout.block()..],
+            layout: &layout,
+            to,
+        });
+    });
+    (weight, bias)
+}
+
+/// The sizes, and where the sums lie: [block of 16 outputs][position][input], the inputs filled
+/// up to a multiple of 16.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    tiling: Tiling,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Layout {
+    fn new(shape: &Convolution) -> Self {
+        Self {
+            tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
+            inputs: shape.inputs,
+            outputs: shape.outputs,
+        }
+    }
+
+    /// The vectors of one block of outputs at one position.
+    fn line(&self) -> usize {
+        self.inputs.next_multiple_of(LANES)
+    }
+
+    /// The vectors of one block of outputs.
+    fn block(&self) -> usize {
+        POSITIONS * self.line()
+    }
+
+    /// The vectors of all sums.
+    fn size(&self) -> usize {
+        self.outputs.div_ceil(LANES) * self.block()
+    }
+
+    /// A power of two, so that threads get equal shares: 16 slots where they take up to 8 MiB
+    /// together, fewer for large weights, at least 4. To fill a slot with zeros and to add it
+    /// up costs as much as the products of some images.
+    fn slots(&self) -> usize {
+        const BUDGET: usize = 8 << 20;
+        let slots = (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16);
+        1 << slots.ilog2()
+    }
+}
+
+/// Adds the products of a few images to the sums.
+struct AddImages<'a> {
+    layout: &'a Layout,
+    x: &'a [f32],
+    norm: Option<&'a Norm>,
+    gradient: &'a [f32],
+    sums: &'a mut [Lanes],
+    bias: &'a mut [f64],
+}
+
+impl Kernel for AddImages<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let Layout {
+            tiling,
+            inputs,
+            outputs,
+        } = self.layout;
+        for image in self.gradient.chunks_exact(outputs * tiling.plane()) {
+            for (sum, plane) in self.bias.iter_mut().zip(image.chunks_exact(tiling.plane())) {
+                *sum += planes::total(plane);
+            }
+        }
+        let images = self.x.len() / (inputs * tiling.plane());
+        let (from, to) = (tiling.tiles_of(*inputs), tiling.tiles_of(*outputs));
+        let mut scratch = Scratch::take();
+        let (_, room) = scratch.room(0, tiling.strip_size() + from.size() + to.size());
+        let (strip, room) = room.split_at_mut(tiling.strip_size());
+        let (v, d) = room.split_at_mut(from.size());
+        for strips in tiling.strips() {
+            tiling.transform_inputs(vector, self.x, *inputs, self.norm, strips, strip, v);
+            tiling.transform_gradients(vector, self.gradient, *outputs, strips, strip, d);
+            let tiles = images * strips.1 * tiling.columns;
+            add(vector, self.layout, tiles, (from, v), (to, d), self.sums);
+        }
+        scratch.give_back();
+    }
+}
+
+/// Adds v ⊗ d of `tiles` tiles to the sums of every position.
+#[inline(always)]
+fn add<V: Vector>(
+    vector: V,
+    layout: &Layout,
+    tiles: usize,
+    (inputs, v): (Tiles, &[Lanes]),
+    (outputs, d): (Tiles, &[Lanes]),
+    sums: &mut [Lanes],
+) {
+    for position in 0..POSITIONS {
+        let mut product = Product {
+            tiles,
+            inputs,
+            v: &v[position * inputs.position..][..inputs.position],
+            outputs,
+            d: &d[position * outputs.position..][..outputs.position],
+            sums: &mut sums[position * layout.line()..],
+            block: layout.block(),
+        };
+        let mut block = 0;
+        while block < outputs.blocks {
+            block += match outputs.blocks - block {
+                _ if !V::WIDE => product.run::<V, 1, 4>(vector, block),
+                1 => product.run::<V, 1, 16>(vector, block),
+                3 => product.run::<V, 3, 8>(vector, block),
+                _ => product.run::<V, 2, 8>(vector, block),
+            };
+        }
+    }
+}
+
+/// The product at one position.
+struct Product<'a> {
+    tiles: usize,
+    inputs: Tiles,
+    v: &'a [Lanes],
+    outputs: Tiles,
+    d: &'a [Lanes],
+    /// The sums of all blocks, from this position on in the first.
+    sums: &'a mut [Lanes],
+    /// The vectors from one block of sums to the next.
+    block: usize,
+}
+
+impl Product<'_> {
+    /// `BLOCKS` blocks of outputs with all inputs, `CHANNELS` at a time; gives `BLOCKS`.
+    #[inline(always)]
+    fn run<V: Vector, const BLOCKS: usize, const CHANNELS: usize>(
+        &mut self,
+        vector: V,
+        first: usize,
+    ) -> usize {
+        for input in (0..self.inputs.blocks * LANES).step_by(CHANNELS) {
+            let sums = self.sum::<V, BLOCKS, CHANNELS>(vector, input, first);
+            for (b, sums) in sums.iter().enumerate() {
+                let to = &mut self.sums[(first + b) * self.block + input..][..CHANNELS];
+                for (to, &sum) in to.iter_mut().zip(sums) {
+                    vector.store(vector.add(vector.load(to), sum), to);
+                }
+            }
+        }
+        BLOCKS
+    }
+
+    /// Σ over the tiles.
+    #[inline(always)]
+    fn sum<V: Vector, const BLOCKS: usize, const CHANNELS: usize>(
+        &self,
+        vector: V,
+        input: usize,
+        first: usize,
+    ) -> [[V::Register; CHANNELS]; BLOCKS] {
+        let mut sums = [[vector.splat(0.); CHANNELS]; BLOCKS];
+        for start in (0..self.tiles).step_by(GROUP) {
+            let tiles = GROUP.min(self.tiles - start);
+            let v = &self.v[self.inputs.at(start, input / LANES)..][..tiles];
+            let mut lines: [&[Lanes]; BLOCKS] = [&[]; BLOCKS];
+            for (b, line) in lines.iter_mut().enumerate() {
+                *line = &self.d[self.outputs.at(start, first + b)..][..tiles];
+            }
+            for tile in 0..tiles {
+                let Some(values) = v[tile].0[input % LANES..].first_chunk::<CHANNELS>() else {
+                    break;
+                };
+                let mut gradients = [vector.splat(0.); BLOCKS];
+                for (register, line) in gradients.iter_mut().zip(&lines) {
+                    *register = vector.load(&line[tile]);
+                }
+                unrolled!(channel in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+                    below CHANNELS,
+                {
+                    let value = vector.splat(values[channel]);
+                    for (sums, &gradient) in sums.iter_mut().zip(&gradients) {
+                        sums[channel] = vector.multiply_add(value, gradient, sums[channel]);
+                    }
+                });
+            }
+        }
+        sums
+    }
+}
+
+/// Adds the slots of one block of outputs, and writes Gᵀ ∂u G as `[o, i, ky, kx]`.
+struct Finish<'a> {
+    layout: &'a Layout,
+    /// The sums of all slots, from this block on in the first.
+    sums: &'a [Lanes],
+    to: &'a mut [f32],
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _vector: V) {
+        let layout = self.layout;
+        for input in 0..layout.inputs {
+            let mut u = [[0.; LANES]; POSITIONS];
+            for slot in self.sums.chunks(layout.size()) {
+                let lanes = slot[input..].iter().step_by(layout.line());
+                for (sum, lanes) in u.iter_mut().zip(lanes) {
+                    for (sum, &value) in sum.iter_mut().zip(&lanes.0) {
+                        *sum += f64::from(value);
+                    }
+                }
+            }
+            let taps = transform::weight_adjoint(&u);
+            let outputs = self.to.chunks_exact_mut(layout.inputs * TAPS);
+            for (lane, to) in outputs.enumerate() {
+                let to = &mut to[input * TAPS..][..TAPS];
+                for (to, taps) in to.iter_mut().zip(&taps) {
+                    *to = taps[lane] as f32;
+                }
+            }
+        }
+    }
+}
