@@ -285,6 +285,8 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
     let batch = place.path("short/data_batch_1.bin");
     let content = fs::read(&batch).unwrap();
     fs::write(&batch, &content[..content.len() - 100]).unwrap();
+    copy_folder(&place.path("images"), &place.path("incomplete"));
+    fs::remove_file(place.path("incomplete/data_batch_3.bin")).unwrap();
     copy_folder(&place.path("images"), &place.path("mislabelled"));
     let mut content = fs::read(place.path("images/test_batch.bin")).unwrap();
     content[3073] = 11;
@@ -295,6 +297,7 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
         (format!("{analyze} nowhere"), "nowhere"),
         (format!("{analyze} empty"), "empty"),
         (format!("{analyze} short"), "data_batch_1.bin"),
+        (format!("{analyze} incomplete"), "data_batch_3 is missing"),
         (format!("{analyze} mislabelled"), "test_batch.bin"),
         (format!("{analyze} cifar10"), "ir data fetch cifar10"),
         ("analyze missing --data images".into(), "missing"),

@@ -151,6 +151,15 @@ pub enum Error {
         notes: Vec<String>,
     },
 
+    /// One of several files that make up a split is not there.
+    #[error("{}: {part} is missing from its files; complete the data set", folder.display())]
+    MissingPart {
+        /// The folder.
+        folder: PathBuf,
+        /// The file's name, as far as it is known.
+        part: String,
+    },
+
     /// A split is there and holds nothing.
     #[error("the {split} split holds no samples; complete the data set, or name another")]
     EmptySplit {

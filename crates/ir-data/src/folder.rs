@@ -103,7 +103,34 @@ fn split_files(
             found: vec![place(first), place(other)],
         });
     }
-    Ok(files)
+    match missing_part(&files) {
+        Some(part) => Err(Error::MissingPart {
+            folder: folder.into(),
+            part,
+        }),
+        None => Ok(files),
+    }
+}
+
+/// The first file that is not there of files whose names count: `data_batch_1` up to the highest
+/// that is, and `00000-of-N` up to N. That the highest batches are gone cannot be seen.
+fn missing_part(files: &[PathBuf]) -> Option<String> {
+    let stems: Vec<&str> = files
+        .iter()
+        .filter_map(|file| file.file_name()?.to_str()?.split('.').next())
+        .collect();
+    let batch = |stem: &str| stem.strip_prefix("data_batch_")?.parse::<usize>().ok();
+    let batches = stems.iter().filter_map(|stem| batch(stem)).max();
+    let of = |stem: &str| stem.rsplit_once("-of-")?.1.parse::<usize>().ok();
+    let shards = stems.iter().filter_map(|stem| of(stem)).max();
+    // Among one name more than there are files one is missing, however high the numbers go.
+    let batches = (1..=batches.unwrap_or(0)).map(|n| format!("data_batch_{n}"));
+    let shards = (0..shards.unwrap_or(0)).map(|n| format!("-{n:05}-of-"));
+    let mut batches = batches.take(files.len() + 1);
+    let mut shards = shards.take(files.len() + 1);
+    batches
+        .find(|name| !stems.contains(&name.as_str()))
+        .or_else(|| shards.find(|part| !stems.iter().any(|stem| stem.contains(part.as_str()))))
 }
 
 fn load(labels: LabelSet, format: Format, train: &[PathBuf], test: &[PathBuf]) -> Result<Dataset> {
