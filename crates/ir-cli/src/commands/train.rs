@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     let checkpoint = arguments.out.join("checkpoint.safetensors");
     let resuming = arguments.resume && checkpoint.exists();
     ensure!(
-        resuming || !arguments.out.join("run.json").exists() || arguments.resume,
+        arguments.resume || !arguments.out.join("run.json").exists(),
         "{}: holds a run already; go on with it by --resume, or give another --out",
         arguments.out.display()
     );

@@ -49,7 +49,8 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: "Step k applies the last block's branch k more times, its output times the \
                   scale: h ← h + scale · F(h). Thick: test, thin: train. The groups are decided at \
-                  step 0, whose cosine (with the exit gradient) and ratio are the last block's own. Loss panels have their own scales, logarithmic where the loss grows \
+                  step 0, whose cosine (with the exit gradient) and ratio are the last block's \
+                  own. Loss panels have their own scales, logarithmic where the loss grows \
                   more than tenfold; ∞ marks a value beyond what can be represented, × one that \
                   is not a number."
             .into(),
