@@ -30,15 +30,17 @@
 
 mod arch;
 mod autograd;
+mod blocks;
 mod convolution;
+mod crew;
 mod differentiable;
 mod error;
 pub mod explicit;
+mod images;
 mod input;
 mod norm;
 mod parallel;
 pub mod per_sample;
-mod planes;
 pub mod random;
 mod scratch;
 mod statistics;
@@ -46,6 +48,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
+pub use crew::together;
 pub use differentiable::{
     avg_pool2d, batch_norm_eval, batch_norm_train, conv2d, cross_entropy, frozen_norm_relu,
     frozen_norm_relu_conv2d, linear, relu,
