@@ -57,6 +57,7 @@ pub use differentiable::{
 };
 pub use error::{Error, Result};
 pub use norm::Norm;
+pub use parallel::for_each_piece;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
 

@@ -80,6 +80,20 @@ unsafe impl<A: Split, B: Split> Split for (A, B) {
     }
 }
 
+/// Calls `fill(index, piece)` for the pieces of `piece` numbers (the last may be shorter) that a
+/// slice is cut into, in parallel.
+///
+/// ```
+/// let mut numbers = [1., 2., 3.];
+/// ir_tensor_ops::for_each_piece(&mut numbers, 2, |index, piece| {
+///     piece.iter_mut().for_each(|number| *number += 10. * index as f32);
+/// });
+/// assert_eq!(numbers, [1., 2., 13.]);
+/// ```
+pub fn for_each_piece(numbers: &mut [f32], piece: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
+    for_each(Pieces::of(numbers, piece), fill);
+}
+
 /// Calls `fill(index, part)` for every part.
 pub(crate) fn for_each<S: Split>(split: S, fill: impl Fn(usize, S::Part) + Sync) {
     crew::for_each(split.parts(), |index| {

@@ -30,10 +30,10 @@ pub struct Conv2d<'a> {
 pub struct ActivationGradients {
     /// ∂L/∂x `[N, I, H, W]`, if it was wanted.
     pub x: Option<Activation>,
-    /// ∂L/∂weight `[O, I, K, K]`.
-    pub weight: Tensor,
-    /// ∂L/∂bias `[O]`.
-    pub bias: Tensor,
+    /// ∂L/∂weight `[O, I, K, K]`, if it was wanted.
+    pub weight: Option<Tensor>,
+    /// ∂L/∂bias `[O]`, as the weight's.
+    pub bias: Option<Tensor>,
     /// Those of the batch norm before it, if there is one.
     pub norm: Option<NormGradients>,
 }
@@ -159,7 +159,7 @@ impl Activation {
     /// let gradients = x.conv2d_backward(layer, &x, Wanted { x: true, weight: true })?;
     /// let dx = gradients.x.expect("it was wanted");
     /// assert_eq!(dx.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [4.; 4]);
-    /// assert_eq!(gradients.bias.to_vec1::<f32>()?, [4.]);
+    /// assert_eq!(gradients.bias.expect("it was wanted").to_vec1::<f32>()?, [4.]);
     /// # Ok(())
     /// # }
     /// ```
@@ -180,7 +180,15 @@ impl Activation {
         } else {
             None
         };
-        self.gradients(&shape, None, grad_output, x, None)
+        if wanted.weight {
+            return self.gradients(&shape, None, grad_output, x, None);
+        }
+        Ok(ActivationGradients {
+            x,
+            weight: None,
+            bias: None,
+            norm: None,
+        })
     }
 
     /// The gradients of [`Activation::norm_relu_conv2d`] from ∂L/∂y; that of the residual is
@@ -248,8 +256,8 @@ impl Activation {
         let (dw, db) = convolution::weight_gradient(shape, self.source(norm), gradient);
         Ok(ActivationGradients {
             x,
-            weight: input::output(dw, &shape.weight_shape())?,
-            bias: input::output(db, shape.outputs)?,
+            weight: Some(input::output(dw, &shape.weight_shape())?),
+            bias: Some(input::output(db, shape.outputs)?),
             norm: of_norm,
         })
     }

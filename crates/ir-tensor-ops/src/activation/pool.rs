@@ -106,7 +106,13 @@ impl Activation {
         let (mut dx, sums) = self.pool_backward(OP, Some(norm), kernel, grad_output)?;
         let parameters = norm.gradients(&sums);
         let extent = self.extent();
-        through_norm(&parameters.rules, extent, self.images(), None, dx.images_mut());
+        through_norm(
+            &parameters.rules,
+            extent,
+            self.images(),
+            None,
+            dx.images_mut(),
+        );
         Ok((dx, NormGradients::new(parameters)?))
     }
 
@@ -221,7 +227,10 @@ impl Kernel for SpreadImage<'_> {
         if kernel * out_width != width || kernel * kernel * out_plane != plane {
             self.dx.fill(Lanes::ZERO);
         }
-        let planes = self.x.chunks_exact(plane).zip(self.dx.chunks_exact_mut(plane));
+        let planes = self
+            .x
+            .chunks_exact(plane)
+            .zip(self.dx.chunks_exact_mut(plane));
         let gradients = self.gradient.chunks_exact(out_plane);
         for (block, ((x, dx), gradient)) in planes.zip(gradients).enumerate() {
             for (output, gradient) in gradient.iter().enumerate() {
