@@ -56,10 +56,7 @@ pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Sync) {
     if tasks < 2 {
         (0..tasks).for_each(task);
     } else if crew.is_null() {
-        (0..tasks)
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each(|index| task(index));
+        (0..tasks).into_par_iter().with_max_len(1).for_each(&task);
     } else {
         // A task that starts a region of its own goes the other way.
         let _busy = Busy(CREW.replace(ptr::null()));

@@ -101,7 +101,7 @@ pub(super) fn weights(shape: &Convolution, weight: &[f32], direction: Direction)
     let taps = shape.kernel * shape.kernel;
     let block = from * taps;
     let mut lanes = Scratch::take(Use::Weights, to.div_ceil(LANES) * block);
-    parallel::for_each(Pieces::of(&mut *lanes, block), |index, lanes| {
+    parallel::for_each(Pieces::of(&mut lanes, block), |index, lanes| {
         lanes.fill(Lanes::ZERO);
         let channels = index * LANES..to.min((index + 1) * LANES);
         for (lane, target) in channels.enumerate() {

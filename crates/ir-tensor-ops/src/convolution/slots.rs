@@ -30,7 +30,7 @@ impl Slots {
         let slots = batch.div_ceil(images);
         let mut sums = Scratch::take(Use::Slots, slots * size);
         let mut bias = vec![[0.; LANES]; slots * blocks];
-        let split = (Pieces::of(&mut *sums, size), Pieces::of(&mut bias, blocks));
+        let split = (Pieces::of(&mut sums, size), Pieces::of(&mut bias, blocks));
         parallel::for_each(split, |slot, (sums, bias)| {
             sums.fill(Lanes::ZERO);
             let first = slot * images;

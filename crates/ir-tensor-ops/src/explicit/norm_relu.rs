@@ -253,7 +253,7 @@ impl Kernel for ThroughNorm<'_> {
         let x = self.x.blocked(vector, extent, range.clone(), x);
         let added = self
             .added
-            .map(|images| &*images.blocked(vector, extent, range, added));
+            .map(|images| images.blocked(vector, extent, range, added));
         let gradient = self.gradient.loaded(vector, extent, turned);
         for (block, rule) in self.rules.iter().enumerate() {
             let range = block * extent.plane..(block + 1) * extent.plane;

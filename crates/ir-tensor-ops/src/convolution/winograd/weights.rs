@@ -26,7 +26,7 @@ impl Weights {
         };
         let block = POSITIONS * sources;
         let mut lanes = Scratch::take(Use::Weights, targets.div_ceil(LANES) * block);
-        parallel::for_each(Pieces::of(&mut *lanes, block), |index, to| {
+        parallel::for_each(Pieces::of(&mut lanes, block), |index, to| {
             let first = index * LANES;
             arch::run(Transform {
                 weight,
