@@ -24,7 +24,7 @@ use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
 use crate::blocks;
 use crate::convolution::shape::Convolution;
 use crate::images::{Extent, Images};
-use crate::parallel;
+use crate::parallel::{self, Panels};
 use crate::scratch::{Scratch, Use};
 
 /// The gradients of weight and bias; as the direct ones.
@@ -54,9 +54,13 @@ pub(in super::super) fn weight_gradient(
         },
     );
     let row = shape.inputs * TAPS;
-    let weight = parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
+    let mut weight = vec![0.; shape.outputs * row];
+    let panels = Panels::of(&mut weight, row, (LANES, LANES * TAPS));
+    let across = shape.inputs.div_ceil(LANES);
+    parallel::for_each(panels, |panel, to| {
+        let (block, first) = (panel / across, panel % across * LANES);
         arch::run(Finish {
-            sums: &slots.sums[block * layout.block()..],
+            sums: &slots.sums[block * layout.block() + first..],
             layout: &layout,
             to,
         });
@@ -270,33 +274,34 @@ impl Product<'_> {
     }
 }
 
-/// Adds the slots of one block of outputs, and writes Gᵀ ∂u G as `[o, i, ky, kx]`.
+/// Adds the slots of one block of outputs and up to 16 inputs, and writes Gᵀ ∂u G.
 struct Finish<'a> {
     layout: &'a Layout,
-    /// The sums of all slots, from this block on in the first.
+    /// The sums of all slots, from this block and input on in the first.
     sums: &'a [Lanes],
-    to: &'a mut [f32],
+    /// Of each output, the taps of the inputs.
+    to: Vec<&'a mut [f32]>,
 }
 
 impl Kernel for Finish<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) {
+    fn run<V: Vector>(mut self, _vector: V) {
         let layout = self.layout;
-        for input in 0..layout.inputs {
+        let inputs = self.to[0].len() / TAPS;
+        for input in 0..inputs {
             let mut u = [[0.; LANES]; POSITIONS];
-            for slot in self.sums.chunks(layout.size()) {
-                let lanes = slot[input..].iter().step_by(layout.line());
-                for (sum, lanes) in u.iter_mut().zip(lanes) {
-                    for (sum, &value) in sum.iter_mut().zip(&lanes.0) {
+            for (position, u) in u.iter_mut().enumerate() {
+                let first = &self.sums[position * layout.line() + input..];
+                for lanes in first.iter().step_by(layout.size()) {
+                    for (sum, &value) in u.iter_mut().zip(&lanes.0) {
                         *sum += f64::from(value);
                     }
                 }
             }
             let taps = transform::weight_adjoint(&u);
-            let outputs = self.to.chunks_exact_mut(layout.inputs * TAPS);
-            for (lane, to) in outputs.enumerate() {
+            for (lane, to) in self.to.iter_mut().enumerate() {
                 let to = &mut to[input * TAPS..][..TAPS];
                 for (to, taps) in to.iter_mut().zip(&taps) {
                     *to = taps[lane] as f32;
