@@ -45,6 +45,7 @@ pub(in super::super) fn weight_gradient(
                 arch::run(AddImages {
                     layout: &layout,
                     images: first..images.end.min(first + layout.tiling.images),
+                    fresh: first == images.start,
                     x,
                     gradient,
                     sums,
@@ -115,6 +116,8 @@ impl Layout {
 struct AddImages<'a> {
     layout: &'a Layout,
     images: std::ops::Range<usize>,
+    /// Whether nothing is in the sums yet.
+    fresh: bool,
     x: Source<'a>,
     gradient: Images<'a>,
     sums: &'a mut [Lanes],
@@ -166,12 +169,13 @@ impl Kernel for AddImages<'_> {
             tiling.transform_inputs(vector, x, inputs, self.x.norm, strips, strip, v);
             tiling.transform_gradients(vector, gradient, outputs, strips, strip, d);
             let tiles = images * strips.1 * tiling.columns;
-            add(vector, self.layout, tiles, (from, v), (to, d), self.sums);
+            let sums = (self.fresh && strips.0 == 0, &mut *self.sums);
+            add(vector, self.layout, tiles, (from, v), (to, d), sums);
         }
     }
 }
 
-/// Adds v ⊗ d of `tiles` tiles to the sums of every position.
+/// Adds v ⊗ d of `tiles` tiles to the sums of every position, or puts it there if nothing is.
 #[inline(always)]
 fn add<V: Vector>(
     vector: V,
@@ -179,7 +183,7 @@ fn add<V: Vector>(
     tiles: usize,
     (inputs, v): (Tiles, &[Lanes]),
     (outputs, d): (Tiles, &[Lanes]),
-    sums: &mut [Lanes],
+    (fresh, sums): (bool, &mut [Lanes]),
 ) {
     for position in 0..POSITIONS {
         let mut product = Product {
@@ -188,6 +192,7 @@ fn add<V: Vector>(
             v: &v[position * inputs.position..][..inputs.position],
             outputs,
             d: &d[position * outputs.position..][..outputs.position],
+            fresh,
             sums: &mut sums[position * layout.line()..],
             block: layout.block(),
         };
@@ -210,6 +215,7 @@ struct Product<'a> {
     v: &'a [Lanes],
     outputs: Tiles,
     d: &'a [Lanes],
+    fresh: bool,
     /// The sums of all blocks, from this position on in the first.
     sums: &'a mut [Lanes],
     /// The vectors from one block of sums to the next.
@@ -229,7 +235,11 @@ impl Product<'_> {
             for (b, sums) in sums.iter().enumerate() {
                 let to = &mut self.sums[(first + b) * self.block + input..][..CHANNELS];
                 for (to, &sum) in to.iter_mut().zip(sums) {
-                    vector.store(vector.add(vector.load(to), sum), to);
+                    let sum = match self.fresh {
+                        true => sum,
+                        false => vector.add(vector.load(to), sum),
+                    };
+                    vector.store(sum, to);
                 }
             }
         }
