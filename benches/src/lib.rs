@@ -1,6 +1,7 @@
 //! What the benchmarks share: inputs that are the same in every run.
 
 pub mod peak;
+pub mod roofline;
 
 use candle_core::{Device, Result, Shape, Tensor};
 use ir_tensor_ops::random;

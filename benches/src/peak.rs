@@ -10,7 +10,7 @@ use rayon::prelude::*;
 const SUMS: usize = 16;
 
 /// Repetitions of which the fastest counts, since anything that disturbs a run slows it down.
-const RUNS: usize = 20;
+const RUNS: usize = 50;
 
 /// f32 operations a second on all of rayon's threads at once, a multiplication and an addition
 /// each counted, from multiply-adds on registers in the widest vectors that the machine has.
@@ -19,7 +19,7 @@ const RUNS: usize = 20;
 /// assert!(ir_benches::peak::operations_per_second() > 1e8);
 /// ```
 pub fn operations_per_second() -> f64 {
-    const ROUNDS: usize = 100_000;
+    const ROUNDS: usize = 1_000_000;
     fastest(|| {
         let arch = Arch::new();
         let lanes = rayon::broadcast(|_| arch.dispatch(MultiplyAdds { rounds: ROUNDS }));
