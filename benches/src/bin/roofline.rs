@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 
 use ir_benches::peak;
 use ir_benches::roofline::Cost;
@@ -29,24 +30,26 @@ const SUBJECTS: [(&str, usize); 7] = [
 /// Milliseconds by network and mode.
 type Measured = HashMap<(String, String), f64>;
 
-#[expect(clippy::print_stdout, reason = "the output of the program")]
 fn main() -> Result<(), Box<dyn Error>> {
+    let mut output = std::io::stdout().lock();
     let measured = match std::env::args().nth(1) {
         Some(path) => read(&fs::read_to_string(path)?)?,
         None => Measured::new(),
     };
     let (operations, bytes) = (peak::operations_per_second(), peak::bytes_per_second());
-    println!(
+    writeln!(
+        output,
         "Measured on {} threads: {:.0} GFLOP/s, {:.0} GB/s.\n",
         rayon::current_num_threads(),
         operations / 1e9,
         bytes / 1e9
-    );
-    println!(
+    )?;
+    writeln!(
+        output,
         "| network, batch | mode | GFLOP direct | GFLOP Winograd | GB moved | ms direct | ms Winograd | ms memory | \
          floor ms | measured ms | floor / measured |"
-    );
-    println!("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    )?;
+    writeln!(output, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
     for (name, batch) in SUBJECTS {
         let network = Architecture::named(name, 10)?;
         let modes = [
@@ -64,13 +67,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 ),
                 None => (String::new(), String::new()),
             };
-            println!(
+            writeln!(
+                output,
                 "| {name}, {batch} | {mode} | {:.1} | {:.1} | {:.2} | {direct:.1} | {fewest:.1} | {memory:.1} | \
                  {floor:.1} | {took} | {share} |",
                 cost.direct / 1e9,
                 cost.fewest / 1e9,
                 cost.bytes / 1e9
-            );
+            )?;
         }
     }
     Ok(())

@@ -10,9 +10,12 @@ use self::record::Folder;
 use self::worker::Workers;
 use crate::{cargo, metadata};
 
+mod chart;
 mod comparison;
+mod curves;
 mod depth;
 mod machine;
+mod process;
 mod record;
 mod scaling;
 mod summary;
@@ -47,6 +50,9 @@ pub(crate) struct Args {
     /// Measure ours alone on residual networks of 5 to 30 blocks a stage and batches of 32 to 256.
     #[arg(long, group = "question", conflicts_with = "networks")]
     depth: bool,
+    /// Train resnet-32 for an epoch of CIFAR-10 with both, on the same batches from the same weights.
+    #[arg(long, group = "question", conflicts_with_all = ["networks", "rounds"])]
+    curves: bool,
 }
 
 /// What every measurement is made with.
@@ -57,47 +63,47 @@ struct Bench<'a> {
     threads: usize,
     /// Time that one measurement may take, in milliseconds: steps are counted accordingly.
     budget: f64,
+    /// Whether only the working is tried.
+    quick: bool,
     records: Folder,
 }
 
 /// Builds what is measured and answers the question that was asked.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let steps = build_steps()?;
+    let programs = build()?;
     let records = Folder::new(match args.quick {
         true => Path::new("target/bench"),
         false => Path::new("benches/record"),
     })?;
     let bench = Bench {
-        workers: Workers::new(&steps, &args.python),
+        workers: Workers::new(&programs, &args.python),
         networks: comparison::subjects(&args.networks),
         rounds: if args.quick { 1 } else { args.rounds.into() },
         threads: args.threads.map_or_else(machine::cores, usize::from),
         budget: if args.quick { 0.0 } else { 600.0 },
+        quick: args.quick,
         records,
     };
     if args.threads_scaling {
         scaling::run(&bench, args.threads.map_or(4, usize::from))?;
     } else if args.depth {
         depth::run(&bench)?;
+    } else if args.curves {
+        curves::run(&bench)?;
     } else {
         comparison::run(&bench)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds our side for timing and says where it lies.
-fn build_steps() -> Result<PathBuf> {
+/// Builds our programs for timing and says in which folder they lie.
+fn build() -> Result<PathBuf> {
     let arguments = ["build", "--release", "--package", "ir-benches", "--bins"];
     let built = cargo().args(arguments).status();
     if !built.context("cargo could not be started")?.success() {
         bail!("`cargo {}` failed", arguments.join(" "));
     }
-    let name = format!("steps{}", std::env::consts::EXE_SUFFIX);
-    Ok(metadata()?
-        .target_directory
-        .join("release")
-        .join(name)
-        .into())
+    Ok(metadata()?.target_directory.join("release").into())
 }
 
 /// The first line that a command prints; `None` where it cannot be had.

@@ -3,38 +3,38 @@
 //! All processes of a comparison live as long as it lasts and work by turns, so that each has
 //! its buffers and its threads from the turn before.
 
-use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// The script of the other side, from the workspace's root.
-const PYTORCH: &str = "benches/peers/pytorch.py";
+use super::process::Process;
+
+/// The scripts of the other side, from the workspace's root.
+const PYTORCH_STEPS: &str = "benches/peers/pytorch.py";
+const PYTORCH_CURVE: &str = "benches/peers/curve.py";
 
 /// Most steps of one measurement.
 const MOST_STEPS: f64 = 20.0;
 
 /// How processes are started.
 pub(super) struct Workers<'a> {
-    steps: &'a Path,
+    folder: &'a Path,
     python: &'a Path,
     has_pytorch: bool,
 }
 
 impl<'a> Workers<'a> {
-    /// Ours is the program `steps`; PyTorch's is there if the interpreter can import it.
-    pub(super) fn new(steps: &'a Path, python: &'a Path) -> Self {
+    /// Ours are the programs in `folder`; PyTorch's are there if the interpreter can import it.
+    pub(super) fn new(folder: &'a Path, python: &'a Path) -> Self {
         let asked = Command::new(python)
             .args(["-c", "import torch"])
             .stderr(Stdio::null())
             .status();
         Self {
-            steps,
+            folder,
             python,
             has_pytorch: asked.is_ok_and(|status| status.success()),
         }
@@ -42,7 +42,7 @@ impl<'a> Workers<'a> {
 
     /// A process of ours for a task.
     pub(super) fn ours(&self, task: &Value) -> Result<Worker> {
-        Worker::start(Command::new(self.steps), task)
+        Worker::start(Command::new(self.program("steps")), task)
     }
 
     /// A process of PyTorch's for a task, in one of its memory layouts; `None` without PyTorch.
@@ -52,9 +52,28 @@ impl<'a> Workers<'a> {
         }
         let mut task = task.clone();
         task["layout"] = json!(layout);
+        Worker::start(self.script(PYTORCH_STEPS), &task).map(Some)
+    }
+
+    /// The program that trains and hands on its batches.
+    pub(super) fn our_curve(&self) -> Command {
+        Command::new(self.program("curve"))
+    }
+
+    /// The script that trains on batches that it is handed.
+    pub(super) fn pytorch_curve(&self) -> Command {
+        self.script(PYTORCH_CURVE)
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.folder
+            .join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+    }
+
+    fn script(&self, path: &str) -> Command {
         let mut command = Command::new(self.python);
-        command.arg(PYTORCH);
-        Worker::start(command, &task).map(Some)
+        command.arg(path);
+        command
     }
 
     /// What to do where PyTorch is missing; `None` where it is there.
@@ -90,10 +109,7 @@ struct Answer {
 
 /// A process that takes steps when asked.
 pub(super) struct Worker {
-    child: Child,
-    /// Closed to let the process end.
-    requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    process: Process,
     /// What the process said of itself.
     pub(super) ready: Ready,
     /// Largest size of the process up to its last answer, in MiB.
@@ -105,23 +121,11 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    fn start(mut command: Command, task: &Value) -> Result<Self> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("{program} could not be started"))?;
-        let (Some(mut requests), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("{program} has no stdin or stdout");
-        };
-        let mut answers = BufReader::new(answers);
-        let ready = ask(&mut requests, &mut answers, task)
-            .with_context(|| format!("{program} did not take up {task}"))?;
+    fn start(command: Command, task: &Value) -> Result<Self> {
+        let mut process = Process::start(command)?;
+        let ready = process.ask(task)?;
         Ok(Self {
-            child,
-            requests: Some(requests),
-            answers,
+            process,
             ready,
             peak_memory_mib: None,
             times: Vec::new(),
@@ -145,44 +149,14 @@ impl Worker {
     }
 
     fn take_steps(&mut self, warm_up: usize, steps: usize) -> Result<Vec<f64>> {
-        let requests = self.requests.as_mut().context("the process has ended")?;
         let request = json!({ "warm_up": warm_up, "steps": steps });
-        let answer: Answer = ask(requests, &mut self.answers, &request)?;
+        let answer: Answer = self.process.ask(&request)?;
         self.peak_memory_mib = answer.peak_memory_mib;
         Ok(answer.milliseconds)
     }
 
     /// Processor time that all threads of the process have used, in seconds, where Linux tells.
     pub(super) fn processor_seconds(&self) -> Option<f64> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
-        let mut nanoseconds = 0;
-        for thread in threads {
-            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-            nanoseconds += text.split_whitespace().next()?.parse::<u64>().ok()?;
-        }
-        Some(nanoseconds as f64 / 1e9)
+        self.process.processor_seconds()
     }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Both sides end when nothing more can come; one that has failed has ended already.
-        self.requests = None;
-        let _ = self.child.wait();
-    }
-}
-
-/// Sends a line and reads the line that answers it.
-fn ask<T: DeserializeOwned>(
-    requests: &mut ChildStdin,
-    answers: &mut BufReader<ChildStdout>,
-    request: &Value,
-) -> Result<T> {
-    const ENDED: &str = "the process has ended; what it said stands above";
-    writeln!(requests, "{request}").context(ENDED)?;
-    let mut line = String::new();
-    if answers.read_line(&mut line)? == 0 {
-        bail!(ENDED);
-    }
-    serde_json::from_str(&line).with_context(|| format!("unexpected answer {line:?}"))
 }
