@@ -17,7 +17,7 @@ use candle_core::{Result, Tensor};
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use ir_benches::{peak, uniform};
 use ir_tensor_ops::explicit::{self, Wanted};
-use ir_tensor_ops::{ChannelStatistics, Norm};
+use ir_tensor_ops::{Activation, ChannelStatistics, Conv2d, Gradient, Norm, Workspace, together};
 
 const EPSILON: f64 = 1e-5;
 
@@ -184,9 +184,20 @@ impl Bench<'_> {
         &mut self,
         name: &str,
         operations: u64,
-        operation: impl FnMut() -> ir_tensor_ops::Result<()>,
+        mut operation: impl FnMut() -> ir_tensor_ops::Result<()>,
     ) {
-        if let Some(milliseconds) = self.elements(name, operations, operation) {
+        self.prepared(name, operations, || Ok(()), |()| operation());
+    }
+
+    /// The same of an operation that uses up what `prepare` makes, which takes no part in its time.
+    fn prepared<T>(
+        &mut self,
+        name: &str,
+        operations: u64,
+        prepare: impl FnMut() -> ir_tensor_ops::Result<T>,
+        operation: impl FnMut(T) -> ir_tensor_ops::Result<()>,
+    ) {
+        if let Some(milliseconds) = self.elements(name, operations, prepare, operation) {
             self.lines.borrow_mut().push(Line {
                 name: format!("{}/{name}", self.shape),
                 operations,
@@ -196,23 +207,26 @@ impl Bench<'_> {
     }
 
     /// An operation on so many elements; returns the median of its times, if it ran.
-    fn elements(
+    fn elements<T>(
         &mut self,
         name: &str,
         elements: u64,
-        mut operation: impl FnMut() -> ir_tensor_ops::Result<()>,
+        mut prepare: impl FnMut() -> ir_tensor_ops::Result<T>,
+        mut operation: impl FnMut(T) -> ir_tensor_ops::Result<()>,
     ) -> Option<f64> {
         let mut times = Vec::new();
         self.group.throughput(Throughput::Elements(elements));
         self.group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
-                let start = Instant::now();
+                let mut total = Duration::ZERO;
                 for _ in 0..iterations {
-                    operation().expect("the shapes fit");
+                    let input = prepare().expect("the shapes fit");
+                    let start = Instant::now();
+                    operation(input).expect("the shapes fit");
+                    total += start.elapsed();
                 }
-                let elapsed = start.elapsed();
-                times.push(1e3 * elapsed.as_secs_f64() / iterations as f64);
-                elapsed
+                times.push(1e3 * total.as_secs_f64() / iterations as f64);
+                total
             });
         });
         times.sort_by(f64::total_cmp);
@@ -235,10 +249,7 @@ fn operations(criterion: &mut Criterion, lines: &RefCell<Vec<Line>>) {
             lines,
         };
         convolution(&mut bench, &inputs);
-        // Where a batch norm comes before, the two are one operation.
-        if shape.inputs > 3 && shape.kernel == 3 {
-            fused(&mut bench, &inputs);
-        }
+        as_in_training(&mut bench, &inputs).expect("the shapes fit");
         if shape.is_in_stage() {
             batch_norm(&mut bench, &inputs);
         }
@@ -277,8 +288,11 @@ fn convolution(bench: &mut Bench<'_>, inputs: &Inputs) {
     bench.arithmetic("conv2d/backward", 2 * operations, || backward(true, true));
 }
 
-/// BN-ReLU-Conv3×3, half a block of the networks, with a residual where shapes allow.
-fn fused(bench: &mut Bench<'_>, inputs: &Inputs) {
+/// The convolution as a training step has it: on activations in memory that is used again, with
+/// batch norm and ReLU before it where the networks have them, the residual after it, and the
+/// statistics of its result. The backward pass takes both gradients (the stem's only that of the
+/// weight); what remains of the way through the batch norm is left to whoever reads the gradient.
+fn as_in_training(bench: &mut Bench<'_>, inputs: &Inputs) -> ir_tensor_ops::Result<()> {
     let Inputs {
         shape,
         x,
@@ -288,26 +302,56 @@ fn fused(bench: &mut Bench<'_>, inputs: &Inputs) {
         grad_output,
         ..
     } = inputs;
-    let (stride, padding, operations) = (shape.stride, shape.padding(), shape.operations());
-    let residual = shape.is_in_stage().then_some(grad_output);
-    bench.arithmetic("norm-relu-conv2d/forward", operations, || {
-        black_box(explicit::norm_relu_conv2d_with_statistics(
-            x, norm, weight, bias, stride, padding, residual,
-        )?);
+    let layer = Conv2d {
+        weight,
+        bias,
+        stride: shape.stride,
+        padding: shape.padding(),
+    };
+    let workspace = Workspace::default();
+    let activation = |tensor: &Tensor| Activation::from_tensor(&workspace, tensor);
+    let h = activation(x)?;
+    let residual = shape
+        .is_in_stage()
+        .then(|| activation(grad_output))
+        .transpose()?;
+    let is_stem = shape.inputs == 3;
+    let operations = shape.operations();
+
+    let forward = || match is_stem || shape.kernel == 1 {
+        true => h.conv2d(layer),
+        false => h.norm_relu_conv2d(norm, layer, residual.as_ref()),
+    };
+    bench.arithmetic("training/forward", operations, || {
+        black_box(together(forward)?);
         Ok(())
     });
-    bench.arithmetic("norm-relu-conv2d/backward", 2 * operations, || {
-        black_box(explicit::norm_relu_conv2d_backward(
-            x,
-            norm,
-            weight,
-            stride,
-            padding,
-            grad_output,
-            residual,
-        )?);
+    let prepare = || {
+        let added = shape
+            .is_in_stage()
+            .then(|| activation(grad_output))
+            .transpose()?;
+        Ok((
+            activation(x)?,
+            Gradient::from(activation(grad_output)?),
+            added,
+        ))
+    };
+    let backward = |(x, mut gradient, added): (Activation, Gradient, Option<Activation>)| {
+        let wanted = Wanted {
+            x: !is_stem,
+            weight: true,
+        };
+        let found = together(|| match is_stem || shape.kernel == 1 {
+            true => x.conv2d_backward(layer, &mut gradient, wanted),
+            false => x.norm_relu_conv2d_backward(norm, layer, &mut gradient, added),
+        })?;
+        black_box(found);
         Ok(())
-    });
+    };
+    let passes = if is_stem { 1 } else { 2 };
+    bench.prepared("training/backward", passes * operations, prepare, backward);
+    Ok(())
 }
 
 /// Batch norm and ReLU with the statistics of the batch.
@@ -320,12 +364,13 @@ fn batch_norm(bench: &mut Bench<'_>, inputs: &Inputs) {
         ..
     } = inputs;
     let values = x.elem_count() as u64;
-    bench.elements("norm-relu/forward", values, || {
+    let nothing = || Ok(());
+    bench.elements("norm-relu/forward", values, nothing, |()| {
         let norm = Norm::batch(&ChannelStatistics::of(x)?, gamma, gamma, EPSILON)?;
         black_box(explicit::norm_relu(x, &norm)?);
         Ok(())
     });
-    bench.elements("norm-relu/backward", values, || {
+    bench.elements("norm-relu/backward", values, nothing, |()| {
         black_box(explicit::norm_relu_backward(x, norm, grad_output)?);
         Ok(())
     });
