@@ -92,17 +92,10 @@ fn assert_same_on_any_number_of_threads(architecture: &str, batch: usize, steps:
     assert!(one == again, "a second run gives another checkpoint");
 }
 
+/// One after another: threads of several pools would wait for one another's cores.
 #[test]
-fn twenty_steps_on_any_number_of_threads_give_the_same_checkpoint() {
+fn checkpoints_are_the_same_on_any_number_of_threads() {
     assert_same_on_any_number_of_threads(MIXED, 19, 20);
-}
-
-#[test]
-fn pooling_and_odd_sizes_do_not_depend_on_the_number_of_threads() {
     assert_same_on_any_number_of_threads(POOLED, 37, 20);
-}
-
-#[test]
-fn many_channels_do_not_depend_on_the_number_of_threads() {
     assert_same_on_any_number_of_threads(WIDE, 17, 3);
 }
