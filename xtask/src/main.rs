@@ -1,4 +1,5 @@
-//! Development commands of the workspace: `cargo xtask validate`, `cargo xtask reproduce`.
+//! Development commands of the workspace: `cargo xtask validate`, `cargo xtask reproduce`,
+//! `cargo xtask bench`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,6 +14,7 @@ use anyhow::Context;
 use cargo_metadata::{Metadata, MetadataCommand};
 use clap::Parser;
 
+mod bench;
 mod elapsed;
 mod reproduce;
 mod validate;
@@ -25,6 +27,8 @@ enum Command {
     Validate(validate::Args),
     /// Train, measure and draw: the paper's figures from one command.
     Reproduce(reproduce::Args),
+    /// Measure the speed of the networks beside PyTorch.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
     let done = enter_workspace_root().and_then(|()| match command {
         Command::Validate(args) => validate::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
+        Command::Bench(args) => bench::run(&args),
     });
     match done {
         Ok(code) => code,
