@@ -1,6 +1,6 @@
 //! Stochastic gradient descent with momentum and weight decay.
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Storage, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -74,18 +74,51 @@ impl Sgd {
         gradient: &Tensor,
         learning_rate: f64,
     ) -> Result<()> {
-        let accumulate = Accumulate {
+        velocity.inplace_op3(weight, gradient, &self.accumulate(kind))?;
+        weight.inplace_op2(velocity, &descend(learning_rate))?;
+        Ok(())
+    }
+
+    /// Whether [`Sgd::update`] would leave finite numbers only in `weight` and `velocity`, which
+    /// stay as they are.
+    pub(crate) fn stays_finite(
+        &self,
+        kind: Kind,
+        weight: &Tensor,
+        velocity: &Tensor,
+        gradient: &Tensor,
+        learning_rate: f64,
+    ) -> Result<bool> {
+        let (accumulate, descend) = (self.accumulate(kind), descend(learning_rate));
+        let (weight, weight_layout) = weight.storage_and_layout();
+        let (velocity, velocity_layout) = velocity.storage_and_layout();
+        let (gradient, gradient_layout) = gradient.storage_and_layout();
+        let weight = values(&weight, weight_layout)?.par_chunks(CHUNK);
+        let velocity = values(&velocity, velocity_layout)?.par_chunks(CHUNK);
+        let gradient = values(&gradient, gradient_layout)?.par_chunks(CHUNK);
+        let chunks = weight.zip(velocity).zip(gradient);
+        Ok(chunks.all(|((weight, velocity), gradient)| {
+            // One answer a chunk, without a way out of the loop, is what vectorises.
+            let mut finite = true;
+            for ((&w, &v), &g) in weight.iter().zip(velocity).zip(gradient) {
+                let v = accumulate.apply(v, w, g);
+                finite &= v.is_finite() & descend.apply(w, v).is_finite();
+            }
+            finite
+        }))
+    }
+
+    fn accumulate(&self, kind: Kind) -> Accumulate {
+        Accumulate {
             momentum: self.momentum as f32,
             weight_decay: self.decay_of(kind) as f32,
-        };
-        velocity.inplace_op3(weight, gradient, &accumulate)?;
-        weight.inplace_op2(
-            velocity,
-            &Descend {
-                learning_rate: learning_rate as f32,
-            },
-        )?;
-        Ok(())
+        }
+    }
+}
+
+fn descend(learning_rate: f64) -> Descend {
+    Descend {
+        learning_rate: learning_rate as f32,
     }
 }
 
@@ -96,6 +129,13 @@ const CHUNK: usize = 1 << 14;
 struct Accumulate {
     momentum: f32,
     weight_decay: f32,
+}
+
+impl Accumulate {
+    #[inline]
+    fn apply(&self, v: f32, w: f32, g: f32) -> f32 {
+        self.momentum * v + (g + self.weight_decay * w)
+    }
 }
 
 impl InplaceOp3 for Accumulate {
@@ -120,7 +160,7 @@ impl InplaceOp3 for Accumulate {
             .zip(gradient.par_chunks(CHUNK))
             .for_each(|((velocity, weight), gradient)| {
                 for ((v, w), g) in velocity.iter_mut().zip(weight).zip(gradient) {
-                    *v = self.momentum * *v + (g + self.weight_decay * w);
+                    *v = self.apply(*v, *w, *g);
                 }
             });
         Ok(())
@@ -130,6 +170,13 @@ impl InplaceOp3 for Accumulate {
 /// w ← w − learning_rate · v
 struct Descend {
     learning_rate: f32,
+}
+
+impl Descend {
+    #[inline]
+    fn apply(&self, w: f32, v: f32) -> f32 {
+        w - self.learning_rate * v
+    }
 }
 
 impl InplaceOp2 for Descend {
@@ -151,10 +198,20 @@ impl InplaceOp2 for Descend {
             .zip(velocity.par_chunks(CHUNK))
             .for_each(|(weight, velocity)| {
                 for (w, v) in weight.iter_mut().zip(velocity) {
-                    *w -= self.learning_rate * v;
+                    *w = self.apply(*w, *v);
                 }
             });
         Ok(())
+    }
+}
+
+/// The values of a tensor on the CPU, in place.
+fn values<'a>(storage: &'a Storage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => contiguous(storage, layout, "sgd-check"),
+        _ => Err(candle_core::Error::Msg(
+            "sgd-check: expected a tensor on the CPU".into(),
+        )),
     }
 }
 
