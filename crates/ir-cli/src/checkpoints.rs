@@ -105,12 +105,9 @@ impl Checkpoints {
 
     /// Removes what a killed process has left half written.
     pub(crate) fn remove_unfinished(&self) -> Result<()> {
-        let names = [NEWEST, BEST, "run.json", "history.jsonl"];
-        let steps = self.earlier()?.into_iter().map(|(step, _)| earlier(step));
-        for name in steps.chain(names.map(String::from)) {
-            files::remove_unfinished(&self.folder.join(name))?;
-        }
-        Ok(())
+        let files = [NEWEST, BEST, "run.json", "history.jsonl"];
+        let ours = |name: &str| files.contains(&name) || step_of(name).is_some();
+        Ok(files::remove_unfinished(&self.folder, ours)?)
     }
 
     /// The last good checkpoint in words.

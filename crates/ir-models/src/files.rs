@@ -136,21 +136,32 @@ pub fn also_known_as(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Removes what a process that was killed while it prepared the file at `path` has left beside
-/// it. Nobody else may be preparing that file meanwhile.
+/// Removes from a folder what a process that was killed while it prepared files has left, as far as
+/// `ours` says so of a file's name. Nobody else may be preparing those files meanwhile.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn remove_unfinished(path: &Path) -> Result<()> {
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let left = folder.path().join(".numbers.unfinished-Ab12Cd");
+/// std::fs::write(&left, "1")?;
+/// ir_models::files::remove_unfinished(folder.path(), |name| name == "numbers")?;
+/// assert!(!left.exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn remove_unfinished(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
     let failed = |source| Error::Io {
-        path: path.into(),
-        action: "removing what was left of an earlier attempt to write it",
+        path: folder.into(),
+        action: "removing files that an earlier process has left unfinished",
         source,
     };
-    let prefix = prefix(path);
-    for entry in std::fs::read_dir(folder_of(path)).map_err(failed)? {
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+        let name = entry.file_name();
+        let becomes = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let becomes = becomes.and_then(|name| name.rsplit_once(UNFINISHED));
+        if becomes.is_some_and(|(name, _)| ours(name)) {
             std::fs::remove_file(entry.path()).map_err(failed)?;
         }
     }
@@ -164,10 +175,13 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// How the names of temporary files begin: they tell which file they would have become.
+/// In the name of a temporary file, between the name that it is to get and random letters.
+const UNFINISHED: &str = ".unfinished-";
+
+/// How the name of a temporary file begins.
 fn prefix(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    format!(".{name}.unfinished-")
+    format!(".{name}{UNFINISHED}")
 }
 
 fn builder(prefix: &str) -> tempfile::Builder<'_, 'static> {
