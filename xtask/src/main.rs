@@ -1,4 +1,4 @@
-//! Development commands of the workspace: `cargo xtask validate`, `cargo xtask reproduce`.
+//! Development commands of the workspace: `cargo xtask validate`, `reproduce`, `kills`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -14,6 +14,7 @@ use cargo_metadata::{Metadata, MetadataCommand};
 use clap::Parser;
 
 mod elapsed;
+mod kills;
 mod reproduce;
 mod validate;
 
@@ -25,6 +26,8 @@ enum Command {
     Validate(validate::Args),
     /// Train, measure and draw: the paper's figures from one command.
     Reproduce(reproduce::Args),
+    /// Kill training runs at random moments and compare what they come to with an undisturbed one.
+    Kills(kills::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
     let done = enter_workspace_root().and_then(|()| match command {
         Command::Validate(args) => validate::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
+        Command::Kills(args) => kills::run(&args),
     });
     match done {
         Ok(code) => code,
