@@ -264,6 +264,11 @@ pub(crate) struct Analyze {
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) batch_size: usize,
 
+    /// Take fewer images in a batch where the analysis would need more memory than this, such as
+    /// 2GiB: by an estimate, not a guarantee.
+    #[arg(long, value_name = "SIZE", value_parser = crate::memory::parse_size)]
+    pub(crate) memory_limit: Option<u64>,
+
     /// What to measure, separated by commas: cosine, exit-cosine, ratio, drop, exits, unroll,
     /// taylor; everything by default.
     #[arg(long, value_delimiter = ',', value_name = "MEASURES")]

@@ -14,6 +14,7 @@ mod group;
 mod interrupt;
 mod lock;
 mod machine;
+mod memory;
 mod network;
 mod progress;
 mod report;

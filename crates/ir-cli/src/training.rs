@@ -15,7 +15,7 @@ use crate::run::{Epoch, EpochExit, EpochExits};
 use crate::{data, files, interrupt, progress};
 
 /// Images of a batch where nothing is learned.
-const EVALUATION_BATCH: usize = 250;
+pub(crate) const EVALUATION_BATCH: usize = 250;
 
 /// Everything that the numbers of a run depend on. A resumed run must agree in all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

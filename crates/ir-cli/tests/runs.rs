@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const TINY: &str = r#"{ "name": "tiny", "classes": 10, "stem_channels": 4,
     "stages": [{ "blocks": 1, "channels": 4 },
-               { "blocks": 1, "channels": 8, "entrance": { "transition": { "stride": 2 } } }] }"#;
+               { "blocks": 2, "channels": 8, "entrance": { "transition": { "stride": 2 } } }] }"#;
 
 const TRAIN: &str = "train tiny.json --data images --batch-size 16 --epochs 4 --schedule 0:0.05 \
                      --exits-every 0 --threads 1";
@@ -274,6 +274,112 @@ fn a_second_run_in_a_folder_is_refused_and_a_dead_ones_lock_is_taken_over() {
     std::thread::sleep(Duration::from_millis(300));
     next.signal("-TERM");
     assert_eq!(next.0.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn an_unrolling_that_explodes_is_infinite_in_results_and_figures() {
+    let place = Place::new();
+    place.ok(&format!("{TRAIN} --out run"));
+    place.ok(
+        "analyze run/checkpoint.safetensors --data images --unroll-scale 1e38 --unroll-steps 4 \
+         --out run/results.json",
+    );
+    let results: Value = serde_json::from_slice(&place.bytes("run/results.json")).unwrap();
+    let unrolls = results["splits"]["test"]["unroll"].as_array().unwrap();
+    let exploded = unrolls
+        .iter()
+        .find(|unroll| unroll["scale"] == 1e38)
+        .unwrap();
+    // What overflows is infinite; what is computed from infinities has no value any more.
+    let steps = &exploded["steps"];
+    assert_eq!(steps[1]["h_norm"], "inf");
+    assert_eq!(steps[4]["h_norm"], "nan");
+    assert!(steps[1]["groups"]["all"]["loss"].is_string());
+    assert!(steps[4]["cosine"].is_null() && steps[4]["undefined"]["cosine"] == 20);
+    place.ok("report run --out report");
+    let page = text(&place.bytes("report/report.html"));
+    assert!(page.contains("not finite from step"), "fig. 7 says so");
+    let figure = text(&place.bytes("report/figures/fig7.svg"));
+    // A loss that is infinite is marked ∞, one that has no value ×.
+    assert!(figure.contains(['∞', '×']) && !figure.contains("NaN"));
+}
+
+#[test]
+fn a_class_that_never_occurs_does_not_stand_in_the_way() {
+    let place = Place::new();
+    place.ok("data synthesize --train-samples 10 --test-samples 3 --out few");
+    let line = TRAIN.replace("--data images --batch-size 16", "--data few --batch-size 1");
+    place.ok(&format!("{line} --out run"));
+    let line = "analyze run/checkpoint.safetensors --data few --out run/results.json";
+    place.ok(&format!("{line} --unroll-steps 2"));
+    place.ok("report run --out report");
+}
+
+#[test]
+fn memory_is_estimated_and_a_limit_makes_the_batch_smaller() {
+    let place = Place::new();
+    let said = place.ok(&format!("{TRAIN} --out run"));
+    assert!(
+        said.contains("of memory needed, at 16 images a batch"),
+        "{said}"
+    );
+    let line = "analyze run/checkpoint.safetensors --data images --measures ratio";
+    let batch = |limit: &str| -> usize {
+        let said = place.ok(&format!("{line}{limit}"));
+        let (_, rest) = said.split_once("needed, at ").unwrap();
+        rest.split_once(' ').unwrap().0.parse().unwrap()
+    };
+    assert_eq!(batch(""), 48, "all there are");
+    let (small, large) = (
+        batch(" --memory-limit 20MiB"),
+        batch(" --memory-limit 30MiB"),
+    );
+    assert!(
+        1 < small && small < large && large <= 48,
+        "{small}, {large}"
+    );
+    let said = place.fails(&format!("{line} --memory-limit 1MiB"));
+    assert!(said.contains("images one at a time"), "{said}");
+}
+
+/// A real full disk, where this system lets a test mount one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_small_disk_that_is_full_leaves_a_run_that_goes_on() {
+    let place = Place::new();
+    place.ok(&format!("{TRAIN} --out whole"));
+    let ir = env!("CARGO_BIN_EXE_ir");
+    let line = TRAIN.replace("--data images", "--data ../images");
+    let train = format!("{ir} {}", line.replace("tiny.json", "../tiny.json"));
+    let size = place.bytes("whole/checkpoint.safetensors").len();
+    // Room for the description, the history and one checkpoint and a half, besides what fills it.
+    let script = format!(
+        "mkdir disk && mount -t tmpfs -o size=1m none disk && cd disk || exit 77
+         head -c $((1048576 - {size} * 3 / 2 - 16384)) /dev/zero > filler
+         {train} --out run 2> full; status=$?
+         [ $status = 1 ] || exit 1
+         {ir} analyze run/checkpoint.safetensors --data ../images --measures ratio || exit 2
+         rm filler
+         {train} --out run --resume 2>&1 || exit 3
+         cat full; cp run/checkpoint.safetensors ../resumed"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    let Ok(output) = command.current_dir(place.0.path()).output() else {
+        return;
+    };
+    if !place.path("disk").exists() || output.status.code() == Some(77) {
+        return;
+    }
+    let said = text(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{:?} {said} {}",
+        output.status,
+        text(&output.stderr)
+    );
+    assert!(said.contains("the disk is full: it takes"), "{said}");
+    assert!(place.bytes("resumed") == place.bytes("whole/checkpoint.safetensors"));
 }
 
 /// After a fault at any call that writes, the folder holds either no run yet or one that goes on

@@ -5,6 +5,8 @@
 //! builds have no faults.
 
 use std::io;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What happens at the chosen call.
 #[derive(Debug, Clone, Copy)]
@@ -30,29 +32,25 @@ pub(crate) fn before() -> io::Result<()> {
 }
 
 /// The fault that is to happen at this call.
-#[cfg(debug_assertions)]
 pub(crate) fn due() -> Option<Fault> {
-    use std::sync::LazyLock;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    static CHOSEN: LazyLock<Option<(Fault, u64)>> = LazyLock::new(|| {
-        let text = std::env::var("IR_FAULT").ok()?;
-        let (fault, call) = text.split_once(':')?;
-        let fault = match fault {
-            "full" => Fault::Full,
-            "abort" => Fault::Abort,
-            _ => return None,
-        };
-        Some((fault, call.parse().ok()?))
-    });
+    static CHOSEN: LazyLock<Option<(Fault, u64)>> = LazyLock::new(chosen);
     static CALLS: AtomicU64 = AtomicU64::new(0);
 
+    if !cfg!(debug_assertions) {
+        return None;
+    }
     let (fault, call) = (*CHOSEN)?;
     (CALLS.fetch_add(1, Ordering::Relaxed) + 1 == call).then_some(fault)
 }
 
-/// The fault that is to happen at this call: none.
-#[cfg(not(debug_assertions))]
-pub(crate) fn due() -> Option<Fault> {
-    None
+/// What the environment asks for.
+fn chosen() -> Option<(Fault, u64)> {
+    let text = std::env::var("IR_FAULT").ok()?;
+    let (fault, call) = text.split_once(':')?;
+    let fault = match fault {
+        "full" => Fault::Full,
+        "abort" => Fault::Abort,
+        _ => return None,
+    };
+    Some((fault, call.parse().ok()?))
 }

@@ -10,8 +10,8 @@ use ir_models::{Architecture, ResNet, Sgd, Trainer, TrainingSettings};
 use crate::arguments::{Device, Train};
 use crate::checkpoints::Checkpoints;
 use crate::run::{LearningRate, Optimizer, Parameters, RunInfo, SCHEMA_VERSION};
-use crate::training::{Settings, Training};
-use crate::{data, files, interrupt, lock, machine, network};
+use crate::training::{EVALUATION_BATCH, Settings, Training};
+use crate::{data, files, interrupt, lock, machine, memory, network};
 
 pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     if arguments.device == Device::Cuda {
@@ -29,6 +29,9 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
     let _held = held.map_or_else(|| lock::take(out), Ok)?;
     interrupt::listen()?;
+    let (architecture, batch) = (&settings.architecture, settings.batch_size);
+    let needed = memory::of_training(architecture, &dataset, batch, EVALUATION_BATCH);
+    memory::announce(needed, batch);
     let mut checkpoints = Checkpoints::new(out, arguments.keep);
     checkpoints.remove_unfinished()?;
     let restored = match arguments.resume {
