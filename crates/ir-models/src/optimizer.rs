@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum and weight decay.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Storage, Tensor};
-use rayon::prelude::*;
+use ir_tensor_ops::for_each_piece;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -93,19 +93,23 @@ impl Sgd {
         let (weight, weight_layout) = weight.storage_and_layout();
         let (velocity, velocity_layout) = velocity.storage_and_layout();
         let (gradient, gradient_layout) = gradient.storage_and_layout();
-        let weight = values(&weight, weight_layout)?.par_chunks(CHUNK);
-        let velocity = values(&velocity, velocity_layout)?.par_chunks(CHUNK);
-        let gradient = values(&gradient, gradient_layout)?.par_chunks(CHUNK);
-        let chunks = weight.zip(velocity).zip(gradient);
-        Ok(chunks.all(|((weight, velocity), gradient)| {
-            // One answer a chunk, without a way out of the loop, is what vectorises.
+        let weight = values(&weight, weight_layout)?;
+        let velocity = values(&velocity, velocity_layout)?;
+        let gradient = values(&gradient, gradient_layout)?;
+        // One answer a chunk, without a way out of the inner loop, is what vectorises.
+        let mut unfit = vec![0f32; weight.len().div_ceil(CHUNK)];
+        for_each_piece(&mut unfit, 1, |index, unfit| {
+            let first = index * CHUNK;
+            let weight = weight[first..].iter().take(CHUNK);
+            let constants = velocity[first..].iter().zip(&gradient[first..]);
             let mut finite = true;
-            for ((&w, &v), &g) in weight.iter().zip(velocity).zip(gradient) {
+            for (&w, (&v, &g)) in weight.zip(constants) {
                 let v = accumulate.apply(v, w, g);
                 finite &= v.is_finite() & descend.apply(w, v).is_finite();
             }
-            finite
-        }))
+            unfit[0] = f32::from(u8::from(!finite));
+        });
+        Ok(unfit.iter().all(|&unfit| unfit == 0.0))
     }
 
     fn accumulate(&self, kind: Kind) -> Accumulate {
@@ -155,14 +159,13 @@ impl InplaceOp3 for Accumulate {
         let velocity = contiguous_mut(velocity, velocity_layout, self.name())?;
         let weight = contiguous(weight, weight_layout, self.name())?;
         let gradient = contiguous(gradient, gradient_layout, self.name())?;
-        let chunks = velocity.par_chunks_mut(CHUNK).zip(weight.par_chunks(CHUNK));
-        chunks
-            .zip(gradient.par_chunks(CHUNK))
-            .for_each(|((velocity, weight), gradient)| {
-                for ((v, w), g) in velocity.iter_mut().zip(weight).zip(gradient) {
-                    *v = self.apply(*v, *w, *g);
-                }
-            });
+        for_each_piece(velocity, CHUNK, |index, velocity| {
+            let rest = index * CHUNK;
+            let constants = weight[rest..].iter().zip(&gradient[rest..]);
+            for (v, (w, g)) in velocity.iter_mut().zip(constants) {
+                *v = self.apply(*v, *w, *g);
+            }
+        });
         Ok(())
     }
 }
@@ -193,14 +196,11 @@ impl InplaceOp2 for Descend {
     ) -> candle_core::Result<()> {
         let weight = contiguous_mut(weight, weight_layout, self.name())?;
         let velocity = contiguous(velocity, velocity_layout, self.name())?;
-        weight
-            .par_chunks_mut(CHUNK)
-            .zip(velocity.par_chunks(CHUNK))
-            .for_each(|(weight, velocity)| {
-                for (w, v) in weight.iter_mut().zip(velocity) {
-                    *w = self.apply(*w, *v);
-                }
-            });
+        for_each_piece(weight, CHUNK, |index, weight| {
+            for (w, v) in weight.iter_mut().zip(&velocity[index * CHUNK..]) {
+                *w = self.apply(*w, *v);
+            }
+        });
         Ok(())
     }
 }

@@ -7,8 +7,8 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use ir_tensor_ops::explicit::{self, Wanted};
-use ir_tensor_ops::{ChannelStatistics, Norm, Result};
+use ir_tensor_ops::explicit::Wanted;
+use ir_tensor_ops::{Activation, ChannelStatistics, Conv2d, Norm, Result, Workspace, together};
 
 /// Batch, channels, height and width.
 const SHAPES: [[usize; 3]; 5] = [
@@ -20,6 +20,10 @@ const SHAPES: [[usize; 3]; 5] = [
 ];
 
 fn main() -> Result<()> {
+    together(all)
+}
+
+fn all() -> Result<()> {
     for [batch, channels, size] in SHAPES {
         let cpu = &Device::Cpu;
         let x = &Tensor::randn(0f32, 1., (batch, channels, size, size), cpu)?;
@@ -27,8 +31,21 @@ fn main() -> Result<()> {
         let bias = &Tensor::randn(0f32, 0.1, channels, cpu)?;
         let norm = &Norm::batch(&ChannelStatistics::of(x)?, bias, bias, 1e-5)?;
         let operations = 2 * 9 * channels * channels * size * size * batch;
-        let backward = |wanted| explicit::conv2d_backward(x, weight, 1, 1, x, wanted);
-        let only = |x| Wanted { x, weight: !x };
+        let workspace = Workspace::default();
+        let x = &Activation::from_tensor(&workspace, x)?;
+        let layer = Conv2d {
+            weight,
+            bias,
+            stride: 1,
+            padding: 1,
+        };
+        let backward = |x_wanted, weight| {
+            let wanted = Wanted {
+                x: x_wanted,
+                weight,
+            };
+            x.conv2d_backward(layer, x, wanted).map(drop)
+        };
         let show = |name: &str, multiple: usize, run: &dyn Fn() -> Result<()>| -> Result<()> {
             let seconds = best(run)?;
             let rate = (multiple * operations) as f64 / seconds / 1e9;
@@ -39,18 +56,15 @@ fn main() -> Result<()> {
             ));
             Ok(())
         };
-        show("forward", 1, &|| {
-            explicit::conv2d(x, weight, None, 1, 1).map(drop)
-        })?;
-        show("input gradient", 1, &|| backward(only(true)).map(drop))?;
-        show("weight gradient", 1, &|| backward(only(false)).map(drop))?;
+        show("forward", 1, &|| x.conv2d(layer).map(drop))?;
+        show("input gradient", 1, &|| backward(true, false))?;
+        show("weight gradient", 1, &|| backward(false, true))?;
         show("fused forward", 1, &|| {
-            let residual = Some(x);
-            explicit::norm_relu_conv2d_with_statistics(x, norm, weight, bias, 1, 1, residual)
-                .map(drop)
+            x.norm_relu_conv2d(norm, layer, Some(x)).map(drop)
         })?;
         show("fused backward", 2, &|| {
-            explicit::norm_relu_conv2d_backward(x, norm, weight, 1, 1, x, Some(x)).map(drop)
+            x.norm_relu_conv2d_backward(norm, layer, x, Some(x))
+                .map(drop)
         })?;
     }
     Ok(())

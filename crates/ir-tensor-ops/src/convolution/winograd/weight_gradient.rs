@@ -12,62 +12,56 @@
 //! registers while the kernel runs over the tiles of a chunk; then they are added to the sums
 //! in memory. Narrow instruction sets take 4 × 16.
 //!
-//! Images are dealt to slots, as in the direct kernel: the chains of f32 additions are as long
-//! as the tiles of a chunk, plus the chunks of a slot. The slots are added in f64, in which
-//! also the last map is computed.
+//! The chains of f32 additions are as long as the tiles of a chunk, plus the chunks of a slot
+//! (slots.rs). The slots are added in f64, in which also the last map is computed.
 
 use super::super::Source;
+use super::super::slots::Slots;
 use super::tiling::{GROUP, Tiles, Tiling};
 use super::transform::{self, POSITIONS};
 use super::weights::TAPS;
 use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::blocks;
 use crate::convolution::shape::Convolution;
-use crate::norm::Norm;
+use crate::images::{Extent, Images};
 use crate::parallel;
-use crate::planes;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Use};
 
 /// The gradients of weight and bias; as the direct ones.
 pub(in super::super) fn weight_gradient(
     shape: &Convolution,
     x: Source<'_>,
-    gradient: &[f32],
+    gradient: Images<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
     let layout = Layout::new(shape);
-    let per_slot = shape.batch.div_ceil(layout.slots());
-    let slots = shape.batch.div_ceil(per_slot);
-    let size = layout.size();
-    let plane = layout.tiling.plane();
-    let (sums, biases) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
-        let mut bias = vec![0f64; shape.outputs];
-        let end = shape.batch.min((slot + 1) * per_slot);
-        for first in (slot * per_slot..end).step_by(layout.tiling.images) {
-            let images = first..end.min(first + layout.tiling.images);
-            arch::run(AddImages {
-                layout: &layout,
-                x: &x.values
-                    [images.start * shape.inputs * plane..images.end * shape.inputs * plane],
-                norm: x.norm,
-                gradient: &gradient
-                    [images.start * shape.outputs * plane..images.end * shape.outputs * plane],
-                sums,
-                bias: &mut bias,
-            });
-        }
-        bias
-    });
-    let bias = (0..shape.outputs)
-        .map(|o| biases.iter().map(|bias| bias[o]).sum::<f64>() as f32)
-        .collect();
+    let (wanted, blocks) = (layout.slots(), layout.outputs.div_ceil(LANES));
+    let slots = Slots::fill(
+        shape.batch,
+        wanted,
+        layout.size(),
+        blocks,
+        |images, sums, bias| {
+            for first in images.clone().step_by(layout.tiling.images) {
+                arch::run(AddImages {
+                    layout: &layout,
+                    images: first..images.end.min(first + layout.tiling.images),
+                    x,
+                    gradient,
+                    sums,
+                    bias,
+                });
+            }
+        },
+    );
     let row = shape.inputs * TAPS;
     let weight = parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
         arch::run(Finish {
-            sums: &sums[block * layout.block()..],
+            sums: &slots.sums[block * layout.block()..],
             layout: &layout,
             to,
         });
     });
-    (weight, bias)
+    (weight, slots.bias_gradient(shape.outputs))
 }
 
 /// The sizes, and where the sums lie: [block of 16 outputs][position][input], the inputs filled
@@ -116,11 +110,11 @@ impl Layout {
 /// Adds the products of a few images to the sums.
 struct AddImages<'a> {
     layout: &'a Layout,
-    x: &'a [f32],
-    norm: Option<&'a Norm>,
-    gradient: &'a [f32],
+    images: std::ops::Range<usize>,
+    x: Source<'a>,
+    gradient: Images<'a>,
     sums: &'a mut [Lanes],
-    bias: &'a mut [f64],
+    bias: &'a mut [[f64; LANES]],
 }
 
 impl Kernel for AddImages<'_> {
@@ -132,25 +126,44 @@ impl Kernel for AddImages<'_> {
             tiling,
             inputs,
             outputs,
-        } = self.layout;
-        for image in self.gradient.chunks_exact(outputs * tiling.plane()) {
-            for (sum, plane) in self.bias.iter_mut().zip(image.chunks_exact(tiling.plane())) {
-                *sum += planes::total(plane);
-            }
+        } = *self.layout;
+        let plane = tiling.plane();
+        let (source, target) = (
+            Extent {
+                channels: inputs,
+                plane,
+            },
+            Extent {
+                channels: outputs,
+                plane,
+            },
+        );
+        let (from, to) = (tiling.tiles_of(inputs), tiling.tiles_of(outputs));
+        let images = self.images.len();
+        let sizes = [
+            tiling.strip_size(),
+            from.size(),
+            to.size(),
+            self.x.images.room(source, images),
+            self.gradient.room(target, images),
+        ];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [strip, v, d, x, gradient] = scratch.split(sizes);
+        let x = self
+            .x
+            .images
+            .blocked(vector, source, self.images.clone(), x);
+        let gradient = self.gradient.blocked(vector, target, self.images, gradient);
+        for (index, pixels) in gradient.chunks_exact(plane).enumerate() {
+            let total = &mut self.bias[index % target.blocks()];
+            blocks::add_total(vector, pixels, total);
         }
-        let images = self.x.len() / (inputs * tiling.plane());
-        let (from, to) = (tiling.tiles_of(*inputs), tiling.tiles_of(*outputs));
-        let mut scratch = Scratch::take();
-        let (_, room) = scratch.room(0, tiling.strip_size() + from.size() + to.size());
-        let (strip, room) = room.split_at_mut(tiling.strip_size());
-        let (v, d) = room.split_at_mut(from.size());
         for strips in tiling.strips() {
-            tiling.transform_inputs(vector, self.x, *inputs, self.norm, strips, strip, v);
-            tiling.transform_gradients(vector, self.gradient, *outputs, strips, strip, d);
+            tiling.transform_inputs(vector, x, inputs, self.x.norm, strips, strip, v);
+            tiling.transform_gradients(vector, gradient, outputs, strips, strip, d);
             let tiles = images * strips.1 * tiling.columns;
             add(vector, self.layout, tiles, (from, v), (to, d), self.sums);
         }
-        scratch.give_back();
     }
 }
 

@@ -1,11 +1,11 @@
 //! The weight as the products read it: G w Gᵀ of every pair of channels.
 
-use rayon::prelude::*;
-
 use super::transform::{self, POSITIONS};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::convolution::pack::Direction;
 use crate::convolution::shape::Convolution;
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
 
 /// The taps of a 3 × 3 kernel.
 pub(super) const TAPS: usize = 9;
@@ -13,7 +13,7 @@ pub(super) const TAPS: usize = 9;
 /// A transformed weight as [block of 16 target channels][position][source channel], a vector
 /// each.
 pub(super) struct Weights {
-    lanes: Vec<Lanes>,
+    lanes: Scratch,
     sources: usize,
 }
 
@@ -25,21 +25,18 @@ impl Weights {
             Direction::Backward => (shape.inputs, shape.outputs),
         };
         let block = POSITIONS * sources;
-        let mut lanes = vec![Lanes::ZERO; targets.div_ceil(LANES) * block];
-        lanes
-            .par_chunks_exact_mut(block)
-            .enumerate()
-            .for_each(|(index, to)| {
-                let first = index * LANES;
-                arch::run(Transform {
-                    weight,
-                    direction,
-                    targets,
-                    channels: first..targets.min(first + LANES),
-                    sources,
-                    to,
-                });
+        let mut lanes = Scratch::take(Use::Weights, targets.div_ceil(LANES) * block);
+        parallel::for_each(Pieces::of(&mut lanes, block), |index, to| {
+            let first = index * LANES;
+            arch::run(Transform {
+                weight,
+                direction,
+                targets,
+                channels: first..targets.min(first + LANES),
+                sources,
+                to,
             });
+        });
         Self { lanes, sources }
     }
 
