@@ -25,7 +25,9 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
+        // In memory where there is such a folder: these tests flush thousands of files.
+        let memory = tempfile::tempdir_in("/dev/shm");
+        let place = Self(memory.or_else(|_| tempfile::tempdir()).unwrap());
         fs::write(place.path("tiny.json"), TINY).unwrap();
         place.ok("data synthesize --train-samples 48 --test-samples 20 --out images");
         place
@@ -430,6 +432,41 @@ fn survives_every_fault(fault: &str) {
     }
     // Three lines of history, the description and two checkpoints take five calls each.
     assert!(faults >= 30, "{faults}");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_disk_that_is_full_at_any_write_leaves_earlier_results_and_reports() {
+    let place = Place::new();
+    place.ok(&format!("{TRAIN} --out run"));
+    let analyze = "analyze run/checkpoint.safetensors --data images --unroll-steps 2 --out";
+    place.ok(&format!("{analyze} run/results.json"));
+    place.ok("report run --out report");
+    let pages = || {
+        let mut names = place.names("report/figures");
+        names = names.iter().map(|name| format!("figures/{name}")).collect();
+        names.push("report.html".into());
+        names.push("claims.json".into());
+        let content = |name: String| (place.bytes(&format!("report/{name}")), name);
+        names.into_iter().map(content).collect::<Vec<_>>()
+    };
+    let (results, report) = (place.bytes("run/results.json"), pages());
+    // A file is made, written and flushed before it takes its name; of a report all files are.
+    for (line, calls) in [
+        (format!("{analyze} run/results.json"), vec![1, 2, 3, 4]),
+        ("report run --out report".into(), vec![1, 2, 3, 10, 20, 30]),
+    ] {
+        for call in calls {
+            let mut command = place.command(&line);
+            let output = command.env("IR_FAULT", format!("full:{call}")).output();
+            let output = output.unwrap();
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "ir {line}: {said}");
+            assert!(said.contains("the disk is full: it takes "), "{said}");
+            assert!(results == place.bytes("run/results.json"), "call {call}");
+            assert!(report == pages(), "call {call}");
+        }
+    }
 }
 
 #[cfg(debug_assertions)]

@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     let _held = held.map_or_else(|| lock::take(out), Ok)?;
     interrupt::listen()?;
     let (architecture, batch) = (&settings.architecture, settings.batch_size);
-    let needed = memory::of_training(architecture, &dataset, batch, EVALUATION_BATCH);
+    let evaluated = EVALUATION_BATCH.min(settings.test_samples.max(settings.exits_samples));
+    let needed = memory::of_training(architecture, &dataset, batch, evaluated);
     memory::announce(needed, batch);
     let mut checkpoints = Checkpoints::new(out, arguments.keep);
     checkpoints.remove_unfinished()?;
