@@ -13,8 +13,8 @@
 
 use candle_core::Tensor;
 use ir_tensor_ops::{
-    Activation, ActivationGradients, ChannelStatistics, Norm, NormGradients, explicit, per_sample,
-    together,
+    Activation, ActivationGradients, ChannelStatistics, Gradient, Norm, NormGradients, explicit,
+    per_sample, together,
 };
 
 use crate::error::Result;
@@ -119,16 +119,15 @@ impl ResNet {
             (h, statistics) = (next, next_statistics);
             saved.push(kept);
         }
-        let (logits, mut gradient) = collected.head(&h, statistics, labels)?;
-        drop(h);
+        let (logits, mut gradient) = collected.head(h, statistics, labels)?;
         for (block, kept) in self.layout.blocks.iter().zip(saved).rev() {
-            gradient = collected.block_backward(block, &kept, gradient)?;
+            gradient = collected.block_backward(block, kept, gradient)?;
         }
         let wanted = explicit::Wanted {
             x: false,
             weight: true,
         };
-        let found = images.conv2d_backward(self.convolution(stem), &gradient, wanted)?;
+        let found = images.conv2d_backward(self.convolution(stem), &mut gradient, wanted)?;
         collected.add_convolution(stem, found)?;
 
         let losses = per_sample::cross_entropy(&logits, labels)?;
@@ -207,18 +206,17 @@ impl Collected<'_> {
     fn block_backward(
         &mut self,
         block: &BlockLayers,
-        saved: &Saved,
-        gradient: Activation,
-    ) -> Result<Activation> {
+        saved: Saved,
+        gradient: Gradient,
+    ) -> Result<Gradient> {
         let net = self.network;
-        let gradient = match &saved.sum {
-            Some(sum) => sum.avg_pool2d_backward(2, &gradient)?,
+        let mut gradient = match &saved.sum {
+            Some(sum) => sum.avg_pool2d_backward(2, &gradient.whole())?.into(),
             None => gradient,
         };
-        let conv2 = net.convolution(&block.conv2);
-        let inner = &saved.inner;
-        let found = inner.norm_relu_conv2d_backward(&saved.norm2, conv2, &gradient, None)?;
-        let inner_gradient = self.add_half(&block.norm2, &block.conv2, found)?;
+        let (inner, conv2) = (saved.inner, net.convolution(&block.conv2));
+        let found = inner.norm_relu_conv2d_backward(&saved.norm2, conv2, &mut gradient, None)?;
+        let mut inner_gradient = self.add_half(&block.norm2, &block.conv2, found)?;
         let through_shortcut = match &block.shortcut {
             Some(conv) => {
                 let wanted = explicit::Wanted {
@@ -226,8 +224,7 @@ impl Collected<'_> {
                     weight: true,
                 };
                 let layer = net.convolution(conv);
-                let found = saved.h.conv2d_backward(layer, &gradient, wanted)?;
-                drop(gradient);
+                let found = saved.h.conv2d_backward(layer, &mut gradient, wanted)?;
                 self.add_convolution(conv, found)?
             }
             None => Some(gradient),
@@ -235,8 +232,8 @@ impl Collected<'_> {
         let found = saved.h.norm_relu_conv2d_backward(
             &saved.norm1,
             net.convolution(&block.conv1),
-            &inner_gradient,
-            through_shortcut.as_ref(),
+            &mut inner_gradient,
+            through_shortcut.map(Gradient::whole),
         )?;
         self.add_half(&block.norm1, &block.conv1, found)
     }
@@ -244,10 +241,10 @@ impl Collected<'_> {
     /// The logits and ∂L/∂h_L.
     fn head(
         &mut self,
-        h: &Activation,
+        h: Activation,
         statistics: ChannelStatistics,
         labels: &Tensor,
-    ) -> Result<(Tensor, Activation)> {
+    ) -> Result<(Tensor, Gradient)> {
         let net = self.network;
         let layout = &net.layout;
         let norm = self.norm(&layout.head_norm, statistics)?;
@@ -275,7 +272,7 @@ impl Collected<'_> {
         norm: &BatchNorm,
         conv: &Convolution,
         mut found: ActivationGradients,
-    ) -> Result<Activation> {
+    ) -> Result<Gradient> {
         if let Some(of_norm) = found.norm.take() {
             self.add_norm(norm, of_norm)?;
         }
@@ -288,7 +285,7 @@ impl Collected<'_> {
         &mut self,
         conv: &Convolution,
         found: ActivationGradients,
-    ) -> Result<Option<Activation>> {
+    ) -> Result<Option<Gradient>> {
         for (index, gradient) in [(conv.weight, found.weight), (conv.bias, found.bias)] {
             if let Some(gradient) = gradient {
                 self.add(index, gradient)?;

@@ -49,7 +49,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
-pub use activation::{Activation, ActivationGradients, Conv2d, NormGradients, Workspace};
+pub use activation::{Activation, ActivationGradients, Conv2d, Gradient, NormGradients, Workspace};
 pub use crew::together;
 pub use differentiable::{
     avg_pool2d, batch_norm_eval, batch_norm_train, conv2d, cross_entropy, frozen_norm_relu,

@@ -66,6 +66,60 @@ unsafe impl<'a, T: Send> Split for Pieces<'a, T> {
     }
 }
 
+/// A matrix cut into panels of some rows and some columns; the last ones may be smaller.
+pub(crate) struct Panels<'a, T> {
+    start: *mut T,
+    /// Rows and columns of the matrix.
+    sizes: (usize, usize),
+    /// Rows and columns of a panel.
+    panel: (usize, usize),
+    matrix: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T: Send> Panels<'a, T> {
+    /// Cuts a matrix with rows of `columns` elements.
+    pub(crate) fn of(matrix: &'a mut [T], columns: usize, panel: (usize, usize)) -> Self {
+        Self {
+            start: matrix.as_mut_ptr(),
+            sizes: (matrix.len() / columns, columns),
+            panel,
+            matrix: PhantomData,
+        }
+    }
+
+    /// The panels side by side.
+    fn across(&self) -> usize {
+        self.sizes.1.div_ceil(self.panel.1)
+    }
+}
+
+// SAFETY: as for `Pieces`.
+unsafe impl<T: Send> Sync for Panels<'_, T> {}
+
+// SAFETY: two panels share no element of the matrix.
+unsafe impl<'a, T: Send> Split for Panels<'a, T> {
+    /// The rows of the panel.
+    type Part = Vec<&'a mut [T]>;
+
+    fn parts(&self) -> usize {
+        self.sizes.0.div_ceil(self.panel.0) * self.across()
+    }
+
+    unsafe fn part(&self, index: usize) -> Self::Part {
+        let (row, column) = (index / self.across(), index % self.across());
+        let (top, left) = (row * self.panel.0, column * self.panel.1);
+        let rows = top..self.sizes.0.min(top + self.panel.0);
+        let width = self.panel.1.min(self.sizes.1 - left);
+        rows.map(|row| {
+            let first = row * self.sizes.1 + left;
+            // SAFETY: the range lies in the matrix, and the caller has no other part of this
+            // index.
+            unsafe { std::slice::from_raw_parts_mut(self.start.add(first), width) }
+        })
+        .collect()
+    }
+}
+
 // SAFETY: two parts overlap only if those of A or of B do.
 unsafe impl<A: Split, B: Split> Split for (A, B) {
     type Part = (A::Part, B::Part);

@@ -2,13 +2,13 @@
 
 use candle_core::Tensor;
 
-use super::Activation;
+use super::{Activation, Gradient};
 use crate::convolution::{self, Convolution, Finish, Source};
 use crate::error::Result;
-use crate::explicit::{Wanted, through_norm};
+use crate::explicit::Wanted;
 use crate::images::Images;
 use crate::input::{self, Input};
-use crate::norm::{Norm, ParameterGradients};
+use crate::norm::Norm;
 use crate::statistics::ChannelStatistics;
 
 /// A convolution's parameters: weight `[O, I, K, K]` with K = 1 or 3, bias `[O]`, a stride of 1 or 2,
@@ -26,10 +26,10 @@ pub struct Conv2d<'a> {
 }
 
 /// The gradients of a convolution of an [`Activation`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ActivationGradients {
     /// ∂L/∂x `[N, I, H, W]`, if it was wanted.
-    pub x: Option<Activation>,
+    pub x: Option<Gradient>,
     /// ∂L/∂weight `[O, I, K, K]`, if it was wanted.
     pub weight: Option<Tensor>,
     /// ∂L/∂bias `[O]`, as the weight's.
@@ -48,11 +48,11 @@ pub struct NormGradients {
 }
 
 impl NormGradients {
-    pub(super) fn new(parameters: ParameterGradients) -> Result<Self> {
-        let channels = parameters.gamma.len();
+    pub(super) fn new(gamma: Vec<f32>, beta: Vec<f32>) -> Result<Self> {
+        let channels = gamma.len();
         Ok(Self {
-            gamma: input::output(parameters.gamma, channels)?,
-            beta: input::output(parameters.beta, channels)?,
+            gamma: input::output(gamma, channels)?,
+            beta: input::output(beta, channels)?,
         })
     }
 }
@@ -123,7 +123,7 @@ impl Activation {
         let (shape, weight) = self.check(op, norm, layer)?;
         let bias = input::vector(op, "bias", layer.bias, shape.outputs)?;
         if let Some(residual) = residual {
-            residual.check_dims(op, "residual", shape.output_shape())?;
+            check_dims(op, "residual", residual.dims, shape.output_shape())?;
         }
         let mut y = Self::new(&self.workspace, shape.output_shape());
         let moments = convolution::forward(
@@ -141,7 +141,7 @@ impl Activation {
         Ok((y, statistics))
     }
 
-    /// The gradients of [`Activation::conv2d`] from ∂L/∂y.
+    /// The gradients of [`Activation::conv2d`] from ∂L/∂y, which is whole afterwards.
     ///
     /// # Errors
     /// As [`Activation::conv2d`], and `Shape` if the gradient does not have the result's.
@@ -151,48 +151,47 @@ impl Activation {
     /// use ir_tensor_ops::{Activation, Conv2d, Workspace, explicit::Wanted};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let x = Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?;
+    /// let ones = Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?;
     /// let weight = Tensor::ones((1, 1, 3, 3), DType::F32, &Device::Cpu)?;
     /// let bias = Tensor::new(&[0.5f32], &Device::Cpu)?;
-    /// let x = Activation::from_tensor(&Workspace::default(), &x)?;
+    /// let workspace = Workspace::default();
+    /// let x = Activation::from_tensor(&workspace, &ones)?;
     /// let layer = Conv2d { weight: &weight, bias: &bias, stride: 1, padding: 1 };
-    /// let gradients = x.conv2d_backward(layer, &x, Wanted { x: true, weight: true })?;
-    /// let dx = gradients.x.expect("it was wanted");
+    /// let mut gradient = Activation::from_tensor(&workspace, &ones)?.into();
+    /// let found = x.conv2d_backward(layer, &mut gradient, Wanted { x: true, weight: true })?;
+    /// let dx = found.x.expect("it was wanted").whole();
     /// assert_eq!(dx.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [4.; 4]);
-    /// assert_eq!(gradients.bias.expect("it was wanted").to_vec1::<f32>()?, [4.]);
+    /// assert_eq!(found.bias.expect("it was wanted").to_vec1::<f32>()?, [4.]);
     /// # Ok(())
     /// # }
     /// ```
     pub fn conv2d_backward(
         &self,
         layer: Conv2d<'_>,
-        grad_output: &Self,
+        grad_output: &mut Gradient,
         wanted: Wanted,
     ) -> Result<ActivationGradients> {
         const OP: &str = "Activation::conv2d_backward";
         let (shape, weight) = self.check(OP, None, layer)?;
-        grad_output.check_dims(OP, "grad_output", shape.output_shape())?;
-        let x = if wanted.x {
+        check_dims(OP, "grad_output", grad_output.dims(), shape.output_shape())?;
+        let mut gradients = ActivationGradients::default();
+        if wanted.x {
             let mut dx = Self::new(&self.workspace, self.dims);
-            let (gradient, to) = (grad_output.images(), dx.images_mut());
+            let (gradient, to) = (grad_output.incoming(), dx.images_mut());
             convolution::input_gradient(&shape, &weight.values(), gradient, Finish::Plain, to);
-            Some(dx)
-        } else {
-            None
-        };
-        if wanted.weight {
-            return self.gradients(&shape, None, grad_output, x, None);
+            grad_output.completed();
+            gradients.x = Some(dx.into());
         }
-        Ok(ActivationGradients {
-            x,
-            weight: None,
-            bias: None,
-            norm: None,
-        })
+        if wanted.weight {
+            grad_output.complete();
+            self.weight_gradient(&shape, None, grad_output.completed(), &mut gradients)?;
+        }
+        Ok(gradients)
     }
 
-    /// The gradients of [`Activation::norm_relu_conv2d`] from ∂L/∂y; that of the residual is
-    /// ∂L/∂y itself. `residual_gradient`, what reaches x on another way, is added to x's.
+    /// The gradients of [`Activation::norm_relu_conv2d`] from ∂L/∂y, which is whole afterwards
+    /// and is also the gradient of the residual. `residual_gradient`, what reaches x on another
+    /// way, is added to x's. Takes x, which the gradient keeps for as long as it needs it.
     ///
     /// # Errors
     /// As [`Activation::norm_relu_conv2d`], and `Shape` if a gradient does not have the shape
@@ -210,56 +209,59 @@ impl Activation {
     /// let weight = Tensor::new(&[3f32], &Device::Cpu)?.reshape((1, 1, 1, 1))?;
     /// let layer = Conv2d { weight: &weight, bias: &one, stride: 1, padding: 0 };
     /// let workspace = Workspace::default();
-    /// let grad = Activation::from_tensor(&workspace, &x.ones_like()?)?;
+    /// let mut gradient = Activation::from_tensor(&workspace, &x.ones_like()?)?.into();
+    /// let added = Activation::from_tensor(&workspace, &x)?;
     /// let x = Activation::from_tensor(&workspace, &x)?;
-    /// let gradients = x.norm_relu_conv2d_backward(&norm, layer, &grad, Some(&x))?;
-    /// let dx = gradients.x.expect("always given");
+    /// let found = x.norm_relu_conv2d_backward(&norm, layer, &mut gradient, Some(added))?;
+    /// let dx = found.x.expect("always given").whole();
     /// assert_eq!(dx.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [-1., 5.]);
     /// # Ok(())
     /// # }
     /// ```
     pub fn norm_relu_conv2d_backward(
-        &self,
+        self,
         norm: &Norm,
         layer: Conv2d<'_>,
-        grad_output: &Self,
-        residual_gradient: Option<&Self>,
+        grad_output: &mut Gradient,
+        residual_gradient: Option<Self>,
     ) -> Result<ActivationGradients> {
         const OP: &str = "Activation::norm_relu_conv2d_backward";
         let (shape, weight) = self.check(OP, Some(norm), layer)?;
-        grad_output.check_dims(OP, "grad_output", shape.output_shape())?;
-        if let Some(added) = residual_gradient {
-            added.check_dims(OP, "residual_gradient", self.dims)?;
+        check_dims(OP, "grad_output", grad_output.dims(), shape.output_shape())?;
+        if let Some(added) = &residual_gradient {
+            check_dims(OP, "residual_gradient", added.dims, self.dims)?;
         }
         let mut dx = Self::new(&self.workspace, self.dims);
-        let (x, gradient) = (self.images(), grad_output.images());
+        let (x, gradient) = (self.images(), grad_output.incoming());
         let finish = Finish::Backward { x, norm };
         let to = dx.images_mut();
         let sums = convolution::input_gradient(&shape, &weight.values(), gradient, finish, to);
-        let parameters = norm.gradients(&sums);
-        let added = residual_gradient.map(Self::images);
-        through_norm(&parameters.rules, self.extent(), x, added, dx.images_mut());
-        let parameters = NormGradients::new(parameters)?;
-        self.gradients(&shape, Some(norm), grad_output, Some(dx), Some(parameters))
+        let mut gradients = ActivationGradients::default();
+        let gradient = grad_output.completed();
+        self.weight_gradient(&shape, Some(norm), gradient, &mut gradients)?;
+        let found = norm.gradients(&sums);
+        gradients.norm = Some(NormGradients::new(found.gamma, found.beta)?);
+        gradients.x = Some(Gradient::behind_norm(
+            dx,
+            found.rules,
+            self,
+            residual_gradient,
+        ));
+        Ok(gradients)
     }
 
-    /// Adds the gradients of weight and bias to those of x and the norm.
-    fn gradients(
+    /// Adds the gradients of weight and bias to the others.
+    fn weight_gradient(
         &self,
         shape: &Convolution,
         norm: Option<&Norm>,
-        grad_output: &Self,
-        x: Option<Self>,
-        of_norm: Option<NormGradients>,
-    ) -> Result<ActivationGradients> {
-        let gradient = grad_output.images();
+        gradient: Images<'_>,
+        gradients: &mut ActivationGradients,
+    ) -> Result<()> {
         let (dw, db) = convolution::weight_gradient(shape, self.source(norm), gradient);
-        Ok(ActivationGradients {
-            x,
-            weight: Some(input::output(dw, &shape.weight_shape())?),
-            bias: Some(input::output(db, shape.outputs)?),
-            norm: of_norm,
-        })
+        gradients.weight = Some(input::output(dw, &shape.weight_shape())?);
+        gradients.bias = Some(input::output(db, shape.outputs)?);
+        Ok(())
     }
 
     fn source<'a>(&'a self, norm: Option<&'a Norm>) -> Source<'a> {
@@ -279,17 +281,18 @@ impl Activation {
         let shape = Convolution::new(op, &self.dims, layer.weight, layer.stride, layer.padding)?;
         Ok((shape, Input::new(op, "weight", layer.weight)?))
     }
+}
 
-    pub(super) fn check_dims(
-        &self,
-        op: &'static str,
-        argument: &'static str,
-        expected: [usize; 4],
-    ) -> Result<()> {
-        if self.dims == expected {
-            return Ok(());
-        }
-        let expected = format!("{expected:?}");
-        Err(input::wrong_sizes(op, argument, &self.dims, expected))
+/// Fails unless an activation has the dimensions.
+pub(super) fn check_dims(
+    op: &'static str,
+    argument: &'static str,
+    found: [usize; 4],
+    expected: [usize; 4],
+) -> Result<()> {
+    if found == expected {
+        return Ok(());
     }
+    let expected = format!("{expected:?}");
+    Err(input::wrong_sizes(op, argument, &found, expected))
 }

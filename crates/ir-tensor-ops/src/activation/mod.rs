@@ -10,6 +10,7 @@
 //! tensors ([`explicit`](crate::explicit)): only the layout of the operands differs.
 
 mod convolution;
+mod gradient;
 mod pool;
 
 use std::mem;
@@ -25,6 +26,7 @@ use crate::parallel;
 use crate::statistics::ChannelStatistics;
 
 pub use convolution::{ActivationGradients, Conv2d, NormGradients};
+pub use gradient::Gradient;
 
 /// The memory of activations: what one drops, the next one takes.
 ///

@@ -29,6 +29,7 @@
 //! gradient; the number of slots depends on the shape alone).
 
 mod finish;
+mod incoming;
 mod pack;
 mod product;
 mod shape;
@@ -41,6 +42,7 @@ use crate::images::{Images, ImagesMut};
 use crate::norm::Norm;
 
 pub(crate) use finish::Finish;
+pub(crate) use incoming::{Incoming, Through};
 pub(crate) use shape::Convolution;
 
 /// What a convolution reads: x, or relu(norm(x)).
@@ -74,11 +76,12 @@ pub(crate) fn forward(
     }
 }
 
-/// The gradient of x, finished and written to `to`; gives sums as [`forward`].
+/// The gradient of x, finished and written to `to`; gives sums as [`forward`]. A pending
+/// gradient is whole afterwards.
 pub(crate) fn input_gradient(
     shape: &Convolution,
     weight: &[f32],
-    gradient: Images<'_>,
+    gradient: Incoming<'_>,
     finish: Finish<'_>,
     to: ImagesMut<'_>,
 ) -> Vec<Sums> {

@@ -9,12 +9,14 @@
 //!
 //! The lanes of a sum are output channels.
 
+use super::incoming::{Incoming, IncomingImages};
 use super::pack::{self, Direction, Padded, TILE, Weights};
 use super::shape::Convolution;
 use super::{Finish, Source};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
 use crate::blocks::{self, Sums};
-use crate::images::{Extent, Images, ImagesMut};
+use crate::images::{Extent, ImagesMut};
+use crate::norm::Norm;
 use crate::parallel::{self, Pieces};
 use crate::scratch::{Scratch, Use};
 
@@ -104,36 +106,37 @@ pub(super) fn forward(
 ) -> Vec<Sums> {
     let call = Call {
         product: Product::forward(shape),
-        source,
+        norm: source.norm,
         weights: pack::weights(shape, weight, Direction::Forward),
         bias: pack::vector(bias, shape.outputs),
         finish,
     };
-    call.run(shape.batch, to)
+    call.run(shape.batch, Incoming::Whole(source.images), to)
 }
 
 /// The input gradient; see [`super::input_gradient`].
 pub(super) fn input_gradient(
     shape: &Convolution,
     weight: &[f32],
-    gradient: Images<'_>,
+    gradient: Incoming<'_>,
     finish: Finish<'_>,
     to: ImagesMut<'_>,
 ) -> Vec<Sums> {
     let call = Call {
         product: Product::input_gradient(shape),
-        source: Source::plain(gradient),
+        norm: None,
         weights: pack::weights(shape, weight, Direction::Backward),
         bias: pack::vector(None, shape.inputs),
         finish,
     };
-    call.run(shape.batch, to)
+    call.run(shape.batch, gradient, to)
 }
 
 /// A product of a batch.
 struct Call<'a> {
     product: Product,
-    source: Source<'a>,
+    /// Applied to the images, with a ReLU, as they are read.
+    norm: Option<&'a Norm>,
     weights: Weights,
     /// One vector per block of output channels.
     bias: Vec<Lanes>,
@@ -141,15 +144,17 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn run(&self, batch: usize, to: ImagesMut<'_>) -> Vec<Sums> {
-        let extent = self.product.output();
-        let mut sums = vec![Sums::ZERO; batch * extent.blocks()];
-        let groups = to.groups(extent, 1);
-        let split = (groups, Pieces::of(&mut sums, extent.blocks()));
-        parallel::for_each(split, |index, (output, sums)| {
+    fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
+        let (source, target) = (self.product.input.extent(), self.product.output());
+        let mut sums = vec![Sums::ZERO; batch * target.blocks()];
+        let room = from.room(source, 1);
+        let images = (from.groups(source, batch, 1), to.groups(target, 1));
+        let split = (images, Pieces::of(&mut sums, target.blocks()));
+        parallel::for_each(split, |_, ((input, output), sums)| {
             arch::run(ImageProduct {
                 call: self,
-                index,
+                room,
+                input,
                 output,
                 sums,
             });
@@ -161,7 +166,9 @@ impl Call<'_> {
 /// The product of one image.
 struct ImageProduct<'a> {
     call: &'a Call<'a>,
-    index: usize,
+    /// The scratch memory that reading the image takes.
+    room: usize,
+    input: IncomingImages<'a>,
     output: ImagesMut<'a>,
     /// One for each block.
     sums: &'a mut [Sums],
@@ -174,24 +181,22 @@ impl Kernel for ImageProduct<'_> {
     fn run<V: Vector>(mut self, vector: V) {
         let Call {
             product,
-            source,
+            norm,
             finish,
             ..
         } = self.call;
         let (input, target) = (&product.input, product.output());
         let sizes = [
             input.size(),
-            source.images.room(input.extent(), 1),
+            self.room,
             finish.operand().map_or(0, |o| o.room(target, 1)),
             self.output.room(target),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
         let [padded, turned, operand, output] = scratch.split(sizes);
-        let range = self.index..self.index + 1;
-        let image = source
-            .images
-            .blocked(vector, input.extent(), range.clone(), turned);
-        input.pack(vector, image, source.norm, padded);
+        let range = self.input.range.clone();
+        let image = self.input.blocked(vector, turned);
+        input.pack(vector, image, *norm, padded);
         let operand = match finish.operand() {
             Some(images) => images.blocked(vector, target, range, operand),
             None => &[],

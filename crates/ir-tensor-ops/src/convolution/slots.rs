@@ -18,7 +18,8 @@ pub(super) struct Slots {
 
 impl Slots {
     /// Deals `batch` images to at most `wanted` slots of `size` vectors, and lets
-    /// `add(images, sums, bias)` fill each slot, which it finds filled with zeros.
+    /// `add(images, sums, bias)` fill each slot; it finds the bias zero, and in the sums
+    /// whatever was last in that memory.
     pub(super) fn fill(
         batch: usize,
         wanted: usize,
@@ -32,7 +33,6 @@ impl Slots {
         let mut bias = vec![[0.; LANES]; slots * blocks];
         let split = (Pieces::of(&mut sums, size), Pieces::of(&mut bias, blocks));
         parallel::for_each(split, |slot, (sums, bias)| {
-            sums.fill(Lanes::ZERO);
             let first = slot * images;
             add(first..batch.min(first + images), sums, bias);
         });

@@ -40,6 +40,7 @@ pub(super) fn weight_gradient(
         layout.size(),
         blocks,
         |images, sums, bias| {
+            sums.fill(Lanes::ZERO);
             for index in images {
                 arch::run(AddImage {
                     layout: &layout,

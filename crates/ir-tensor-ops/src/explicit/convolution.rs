@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::convolution::{self, Convolution, Finish, Source};
+use crate::convolution::{self, Convolution, Finish, Incoming, Source};
 use crate::error::Result;
 use crate::images::{Images, ImagesMut};
 use crate::input::{self, Input, Output};
@@ -127,6 +127,7 @@ pub fn conv2d_backward(
     if wanted.x {
         let mut dx = parallel::zeros(shape.batch * shape.source().numbers());
         let to = ImagesMut::Planar(&mut dx);
+        let gradient = Incoming::Whole(gradient);
         convolution::input_gradient(&shape, &weight.values(), gradient, Finish::Plain, to);
         gradients.x = Some(input::output(dx, &shape.input_shape())?);
     }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use crate::blocks::Sums;
-use crate::convolution::{self, Convolution, Finish, Source};
+use crate::convolution::{self, Convolution, Finish, Incoming, Source};
 use crate::error::Result;
 use crate::explicit::norm_relu::{self, NormReluGradients};
 use crate::images::{Images, ImagesMut};
@@ -274,6 +274,7 @@ impl Call {
         let finish = Finish::Backward { x, norm };
         let to = ImagesMut::Planar(&mut dx);
         let weight = self.weight.values();
+        let gradient = Incoming::Whole(gradient);
         let sums = convolution::input_gradient(shape, &weight, gradient, finish, to);
         let parameters = norm.gradients(&sums);
         let to = ImagesMut::Planar(&mut dx);

@@ -14,25 +14,29 @@
 //!     add a residual, take statistics while y is in the cache      (finish.rs)
 //! ```
 //!
-//! The input gradient is the same with ∂L/∂y in the place of x and the weight turned around;
+//! (With hundreds of channels, all chunks take each step before the next: batched.rs.) The
+//! input gradient is the same with ∂L/∂y in the place of x and the weight turned around;
 //! the weight gradient is the adjoint of these steps (weight_gradient.rs).
 //!
 //! The price is rounding: sums of numbers of both signs are larger inside than their result.
 //! The points 0, ±3/4, ±3/2, ∞ keep the error at about twice that of the direct sum; the usual
 //! 0, ±1, ±2, ∞ double that again.
 
+pub(crate) mod batched;
 mod product;
 mod tiling;
 mod transform;
 mod weight_gradient;
 mod weights;
 
+use super::incoming::{Incoming, IncomingImages};
 use super::pack::{self, Direction};
 use super::shape::Convolution;
 use super::{Finish, Source};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::blocks::Sums;
-use crate::images::{Extent, Images, ImagesMut};
+use crate::images::{Extent, ImagesMut};
+use crate::norm::Norm;
 use crate::parallel::{self, Pieces};
 use crate::scratch::{Scratch, Use};
 
@@ -59,7 +63,8 @@ pub(crate) fn pays(shape: &Convolution) -> bool {
 /// batch, so that the sums, which are four times those of the direct kernel, are a small part.
 pub(crate) fn weight_gradient_pays(shape: &Convolution) -> bool {
     let tiles = shape.height.div_ceil(OUTPUTS) * shape.width.div_ceil(OUTPUTS);
-    pays(shape) && shape.batch * tiles >= 256
+    let enough = if batched::pays(shape) { 64 } else { 256 };
+    pays(shape) && shape.batch * tiles >= enough
 }
 
 /// The forward pass; as the direct one.
@@ -72,35 +77,44 @@ pub(super) fn forward(
     to: ImagesMut<'_>,
 ) -> Vec<Sums> {
     let product = Product {
-        tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
+        tiling: tiling(shape),
         sources: shape.inputs,
         targets: shape.outputs,
-        source,
+        norm: source.norm,
         weights: Weights::new(shape, weight, Direction::Forward),
         bias: pack::vector(bias, shape.outputs),
         finish,
     };
-    product.run(shape.batch, to)
+    product.apply(shape, Incoming::Whole(source.images), to)
 }
 
 /// The input gradient; as the direct one.
 pub(super) fn input_gradient(
     shape: &Convolution,
     weight: &[f32],
-    gradient: Images<'_>,
+    gradient: Incoming<'_>,
     finish: Finish<'_>,
     to: ImagesMut<'_>,
 ) -> Vec<Sums> {
     let product = Product {
-        tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
+        tiling: tiling(shape),
         sources: shape.outputs,
         targets: shape.inputs,
-        source: Source::plain(gradient),
+        norm: None,
         weights: Weights::new(shape, weight, Direction::Backward),
         bias: pack::vector(None, shape.inputs),
         finish,
     };
-    product.run(shape.batch, to)
+    product.apply(shape, gradient, to)
+}
+
+/// The chunks of a convolution.
+fn tiling(shape: &Convolution) -> Tiling {
+    if batched::pays(shape) {
+        Tiling::whole(shape.height, shape.width)
+    } else {
+        Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs)
+    }
 }
 
 /// A product of images with a weight.
@@ -108,7 +122,8 @@ struct Product<'a> {
     tiling: Tiling,
     sources: usize,
     targets: usize,
-    source: Source<'a>,
+    /// Applied to the images, with a ReLU, as they are read.
+    norm: Option<&'a Norm>,
     weights: Weights,
     /// One vector per block of target channels.
     bias: Vec<Lanes>,
@@ -116,15 +131,28 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    fn run(&self, batch: usize, to: ImagesMut<'_>) -> Vec<Sums> {
+    fn apply(&self, shape: &Convolution, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
+        if batched::pays(shape) {
+            self.run_batched(shape.batch, from, to)
+        } else {
+            self.run(shape.batch, from, to)
+        }
+    }
+
+    fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
         let (unit, target) = (self.tiling.images, self.target());
         let mut sums = vec![Sums::ZERO; batch * target.blocks()];
-        let groups = to.groups(target, unit);
-        let split = (groups, Pieces::of(&mut sums, unit * target.blocks()));
-        parallel::for_each(split, |index, (output, sums)| {
+        let room = from.room(self.source(), unit);
+        let images = (
+            from.groups(self.source(), batch, unit),
+            to.groups(target, unit),
+        );
+        let split = (images, Pieces::of(&mut sums, unit * target.blocks()));
+        parallel::for_each(split, |_, ((input, output), sums)| {
             arch::run(Unit {
                 product: self,
-                first: index * unit,
+                room,
+                input,
                 output,
                 sums,
             });
@@ -150,8 +178,9 @@ impl Product<'_> {
 /// The product of a few images, for one thread.
 struct Unit<'a> {
     product: &'a Product<'a>,
-    /// The first of the images.
-    first: usize,
+    /// The scratch memory that reading the images takes.
+    room: usize,
+    input: IncomingImages<'a>,
     output: ImagesMut<'a>,
     /// One for each block of each image.
     sums: &'a mut [Sums],
@@ -165,8 +194,8 @@ impl Kernel for Unit<'_> {
         let product = self.product;
         let (tiling, weights, finish) = (&product.tiling, &product.weights, &product.finish);
         let (source, target) = (product.source(), product.target());
-        let images = self.sums.len() / target.blocks();
-        let range = self.first..self.first + images;
+        let range = self.input.range.clone();
+        let images = range.len();
         let (from, to) = (
             tiling.tiles_of(source.channels),
             tiling.tiles_of(target.channels),
@@ -175,23 +204,20 @@ impl Kernel for Unit<'_> {
             tiling.strip_size(),
             from.size(),
             to.size(),
-            product.source.images.room(source, images),
+            self.room,
             finish.operand().map_or(0, |o| o.room(target, images)),
             self.output.room(target),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
         let [strip, v, m, inputs, operand, turned] = scratch.split(sizes);
-        let inputs = product
-            .source
-            .images
-            .blocked(vector, source, range.clone(), inputs);
+        let inputs = self.input.blocked(vector, inputs);
         let operand = match finish.operand() {
             Some(images) => images.blocked(vector, target, range, operand),
             None => &[],
         };
         let output = self.output.blocked(turned);
         for strips in tiling.strips() {
-            let norm = product.source.norm;
+            let norm = product.norm;
             tiling.transform_inputs(vector, inputs, source.channels, norm, strips, strip, v);
             let tiles = images * strips.1 * tiling.columns;
             product::multiply(vector, tiles, (from, v), weights, (to, m));

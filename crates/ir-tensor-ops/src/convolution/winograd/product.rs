@@ -28,40 +28,49 @@ pub(super) fn multiply<V: Vector>(
                 from,
                 sources,
                 targets,
+                weights,
+                position,
                 block,
             };
-            block += match targets.blocks - block {
-                _ if !V::WIDE => product.run::<V, 1, 4>(vector, weights, position, to),
-                1 => product.run::<V, 1, 16>(vector, weights, position, to),
-                3 => product.run::<V, 3, 8>(vector, weights, position, to),
-                _ => product.run::<V, 2, 8>(vector, weights, position, to),
-            };
+            block += product.step(vector, to);
         }
     }
 }
 
 /// The product at one position, from one block of targets on.
-struct Product<'a> {
-    tiles: usize,
-    from: &'a [Lanes],
-    sources: Tiles,
-    targets: Tiles,
-    block: usize,
+pub(super) struct Product<'a> {
+    pub(super) tiles: usize,
+    /// The tiles at this position.
+    pub(super) from: &'a [Lanes],
+    pub(super) sources: Tiles,
+    pub(super) targets: Tiles,
+    pub(super) weights: &'a Weights,
+    pub(super) position: usize,
+    pub(super) block: usize,
 }
 
 impl Product<'_> {
+    /// As many blocks of targets as fill the registers; gives their number.
+    #[inline(always)]
+    pub(super) fn step<V: Vector>(&self, vector: V, to: &mut [Lanes]) -> usize {
+        match self.targets.blocks - self.block {
+            _ if !V::WIDE => self.run::<V, 1, 4>(vector, to),
+            1 => self.run::<V, 1, 16>(vector, to),
+            3 => self.run::<V, 3, 8>(vector, to),
+            _ => self.run::<V, 2, 8>(vector, to),
+        }
+    }
+
     /// `BLOCKS` blocks of all tiles, `TILES` at a time; gives `BLOCKS`.
     #[inline(always)]
     fn run<V: Vector, const BLOCKS: usize, const TILES: usize>(
         &self,
         vector: V,
-        weights: &Weights,
-        position: usize,
         to: &mut [Lanes],
     ) -> usize {
         let mut lines: [&[Lanes]; BLOCKS] = [&[]; BLOCKS];
         for (b, line) in lines.iter_mut().enumerate() {
-            *line = weights.line(self.block + b, position);
+            *line = self.weights.line(self.block + b, self.position);
         }
         for tile in (0..self.tiles).step_by(TILES) {
             let from = &self.from[tile / GROUP * self.sources.blocks * GROUP..];
