@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ir_analysis::Number;
 use ir_data::{BatchOptions, Dataset, Loader};
 use ir_models::{Architecture, DataDescription, Position, ResNet, Trainer, TrainingSettings};
@@ -91,7 +91,15 @@ impl<'a> Training<'a> {
     }
 
     /// Trains to the last epoch. If somebody asks to stop before, gives the exit status for them.
+    ///
+    /// # Errors
+    /// What stopped it, with what is left of the run.
     pub(crate) fn run(&mut self) -> Result<Option<u8>> {
+        let outcome = self.run_to_the_end();
+        outcome.with_context(|| format!("training stopped; {}", self.checkpoints.last_good()))
+    }
+
+    fn run_to_the_end(&mut self) -> Result<Option<u8>> {
         if self.history.is_empty() {
             let started = Instant::now();
             self.record(None, started)?;
@@ -140,7 +148,7 @@ impl<'a> Training<'a> {
             }
         });
         bar.finish_and_clear();
-        outcome.map_err(|error| self.explain(error.into()))
+        Ok(outcome?)
     }
 
     /// Evaluates the network as it is now and appends to the history.
@@ -205,12 +213,11 @@ impl<'a> Training<'a> {
     /// Writes a checkpoint; at the end of an epoch that is the best so far, as that too.
     fn save(&mut self) -> Result<()> {
         let run = serde_json::to_value(&self.settings)?;
-        let saved = self.checkpoints.save(&self.trainer, &self.data, run);
-        let saved = match self.trainer.position().batches {
-            0 => saved.and_then(|()| self.keep_best()),
-            _ => saved,
-        };
-        saved.map_err(|error| self.explain(error))
+        self.checkpoints.save(&self.trainer, &self.data, run)?;
+        match self.trainer.position().batches {
+            0 => self.keep_best(),
+            _ => Ok(()),
+        }
     }
 
     /// Keeps the last checkpoint as the best one if its test accuracy is above all earlier ones.
@@ -223,14 +230,6 @@ impl<'a> Training<'a> {
             self.checkpoints.keep_as_best()?;
         }
         Ok(())
-    }
-
-    /// Adds to an error what is left of the run.
-    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
-        error.context(format!(
-            "training stopped; {}",
-            self.checkpoints.last_good()
-        ))
     }
 }
 

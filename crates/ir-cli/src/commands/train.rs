@@ -30,7 +30,8 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     let _held = held.map_or_else(|| lock::take(out), Ok)?;
     interrupt::listen()?;
     let (architecture, batch) = (&settings.architecture, settings.batch_size);
-    let evaluated = EVALUATION_BATCH.min(settings.test_samples.max(settings.exits_samples));
+    let exits = settings.exits_samples.min(settings.train_samples);
+    let evaluated = EVALUATION_BATCH.min(settings.test_samples.max(exits));
     let needed = memory::of_training(architecture, &dataset, batch, evaluated);
     memory::announce(needed, batch);
     let mut checkpoints = Checkpoints::new(out, arguments.keep);
