@@ -23,6 +23,7 @@ use ir_models::{Architecture, ResNet, ResidualNetwork};
 const NETWORKS: [(&str, usize); 2] = [("resnet-32", 128), ("resnet-110", 128)];
 
 fn analysis(criterion: &mut Criterion) {
+    ir_tensor_ops::keep_freed_memory();
     for (name, batch) in NETWORKS {
         let mut group = criterion.benchmark_group(format!("{name}/batch-{batch}"));
         group

@@ -39,6 +39,7 @@ mod error;
 pub mod explicit;
 mod images;
 mod input;
+mod memory;
 mod norm;
 mod parallel;
 pub mod per_sample;
@@ -56,6 +57,7 @@ pub use differentiable::{
     frozen_norm_relu_conv2d, linear, relu,
 };
 pub use error::{Error, Result};
+pub use memory::keep_freed_memory;
 pub use norm::Norm;
 pub use parallel::for_each_piece;
 pub use statistics::ChannelStatistics;
