@@ -5,6 +5,8 @@
 //!   [`frozen_norm_relu_conv2d`] and [`frozen_norm_relu`] differentiate with respect to x alone.
 //! - [`explicit`] has the same computations, and fused ones, as pairs of forward and backward
 //!   functions for training loops that apply the chain rule themselves.
+//! - [`Activation`] has them once more, for passes through whole networks: its layout is that of
+//!   the kernels and its memory is used again. [`together`] keeps the threads at hand meanwhile.
 //! - [`tap`] reads the gradient at a point inside a network, [`per_sample`] reduces a batch to
 //!   one number per sample, [`random`] draws numbers that depend only on what they are for.
 //!
