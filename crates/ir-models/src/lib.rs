@@ -41,7 +41,7 @@ pub use architecture::{
 pub use checkpoint::{Checkpoint, DataDescription, FORMAT_VERSION, Normalization};
 pub use error::{Error, Result};
 pub use layout::{Kind, TensorSpec};
-pub use network::{Block, ResidualNetwork};
+pub use network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
 pub use optimizer::{Sgd, WeightDecayCovers};
 pub use pass::TrainingPass;
 pub use resnet::{EPSILON, ResNet};
