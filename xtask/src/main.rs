@@ -1,5 +1,4 @@
-//! Development commands of the workspace: `cargo xtask validate`, `cargo xtask reproduce`,
-//! `cargo xtask bench`.
+//! Development commands of the workspace: `cargo xtask validate`, `reproduce`, `bench`, `kills`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -16,6 +15,7 @@ use clap::Parser;
 
 mod bench;
 mod elapsed;
+mod kills;
 mod reproduce;
 mod validate;
 
@@ -29,6 +29,8 @@ enum Command {
     Reproduce(reproduce::Args),
     /// Measure the speed of the networks beside PyTorch.
     Bench(bench::Args),
+    /// Kill training runs at random moments and compare what they come to with an undisturbed one.
+    Kills(kills::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Kills(args) => kills::run(&args),
     });
     match done {
         Ok(code) => code,

@@ -24,7 +24,11 @@
 
 mod architecture;
 mod checkpoint;
+mod checksum;
 mod error;
+mod faults;
+pub mod files;
+mod finite;
 mod initialize;
 mod layout;
 mod mapped;

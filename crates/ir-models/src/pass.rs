@@ -49,6 +49,11 @@ impl TrainingPass {
         with_spec.filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (spec, gradient)))
     }
 
+    /// The statistics of each batch norm's input, in the order in which the pass met them.
+    pub(crate) fn statistics(&self) -> &[(BatchNorm, ChannelStatistics)] {
+        &self.statistics
+    }
+
     /// The gradient of the tensor with this index in the layout.
     pub(crate) fn gradient(&self, index: usize) -> Option<&Tensor> {
         self.gradients[index].as_ref()

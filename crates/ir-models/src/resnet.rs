@@ -13,7 +13,8 @@ use crate::initialize;
 use crate::layout::{BatchNorm, BlockLayers, Convolution, Layout, TensorSpec};
 use crate::network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
 
-/// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β.
+/// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β. A channel whose
+/// variance is 0 thus has a value, y = β, and a gradient.
 pub const EPSILON: f64 = 1e-5;
 
 /// A pre-activation residual network of the paper (section 4), f32 on the CPU.
