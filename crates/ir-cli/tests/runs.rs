@@ -220,6 +220,19 @@ fn a_damaged_checkpoint_is_passed_over_with_a_warning() {
 }
 
 #[test]
+fn a_run_that_begins_does_not_take_an_earlier_ones_checkpoints_for_its_own() {
+    let place = Place::new();
+    place.ok(&format!("{TRAIN} --out run"));
+    fs::remove_file(place.path("run/run.json")).unwrap();
+    fs::remove_file(place.path("run/history.jsonl")).unwrap();
+    let other = TRAIN.replace("--epochs 4", "--epochs 1 --seed 7");
+    place.ok(&format!("{other} --out run"));
+    place.ok(&format!("{other} --out alone"));
+    assert_eq!(place.names("run"), place.names("alone"));
+    assert!(place.outcome("run") == place.outcome("alone"));
+}
+
+#[test]
 fn a_run_goes_on_only_with_its_own_data() {
     let place = Place::new();
     place.ok(&format!("{TRAIN} --out run"));
