@@ -319,8 +319,8 @@ fn as_in_training(bench: &mut Bench<'_>, inputs: &Inputs) -> ir_tensor_ops::Resu
     let operations = shape.operations();
 
     let forward = || match is_stem || shape.kernel == 1 {
-        true => h.conv2d(layer),
-        false => h.norm_relu_conv2d(norm, layer, residual.as_ref()),
+        true => h.conv2d_with_statistics(layer),
+        false => h.norm_relu_conv2d_with_statistics(norm, layer, residual.as_ref()),
     };
     bench.arithmetic("training/forward", operations, || {
         black_box(together(forward)?);

@@ -112,7 +112,7 @@ impl ResNet {
         };
         let stem = &self.layout.stem;
         let images = Activation::from_tensor(&self.workspace, images)?;
-        let (mut h, mut statistics) = images.conv2d(self.convolution(stem))?;
+        let (mut h, mut statistics) = images.conv2d_with_statistics(self.convolution(stem))?;
         let mut saved = Vec::with_capacity(self.layout.blocks.len());
         for block in &self.layout.blocks {
             let (next, next_statistics, kept) = collected.block_forward(block, h, statistics)?;
@@ -177,15 +177,15 @@ impl Collected<'_> {
         let net = self.network;
         let norm1 = self.norm(&block.norm1, statistics)?;
         let (inner, statistics) =
-            h.norm_relu_conv2d(&norm1, net.convolution(&block.conv1), None)?;
+            h.norm_relu_conv2d_with_statistics(&norm1, net.convolution(&block.conv1), None)?;
         let norm2 = self.norm(&block.norm2, statistics)?;
         let shortcut = match &block.shortcut {
-            Some(conv) => Some(h.conv2d(net.convolution(conv))?.0),
+            Some(conv) => Some(h.conv2d(net.convolution(conv))?),
             None => None,
         };
         let residual = Some(shortcut.as_ref().unwrap_or(&h));
         let conv2 = net.convolution(&block.conv2);
-        let (sum, statistics) = inner.norm_relu_conv2d(&norm2, conv2, residual)?;
+        let (sum, statistics) = inner.norm_relu_conv2d_with_statistics(&norm2, conv2, residual)?;
         let mut saved = Saved {
             h,
             norm1,

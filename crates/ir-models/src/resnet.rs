@@ -145,14 +145,14 @@ impl ResNet {
         h: &Activation,
     ) -> ir_tensor_ops::Result<Activation> {
         let norm1 = self.running_norm(&block.norm1)?;
-        let (inner, _) = h.norm_relu_conv2d(&norm1, self.convolution(&block.conv1), None)?;
+        let inner = h.norm_relu_conv2d(&norm1, self.convolution(&block.conv1), None)?;
         let shortcut = match &block.shortcut {
-            Some(conv) => Some(h.conv2d(self.convolution(conv))?.0),
+            Some(conv) => Some(h.conv2d(self.convolution(conv))?),
             None => None,
         };
         let norm2 = self.running_norm(&block.norm2)?;
         let residual = Some(shortcut.as_ref().unwrap_or(h));
-        let (sum, _) = inner.norm_relu_conv2d(&norm2, self.convolution(&block.conv2), residual)?;
+        let sum = inner.norm_relu_conv2d(&norm2, self.convolution(&block.conv2), residual)?;
         if block.pooled {
             sum.avg_pool2d(2)
         } else {
@@ -239,9 +239,9 @@ impl ResidualNetwork for ResNet {
             return Ok(together(|| {
                 let h = Activation::from_tensor(&self.workspace, h)?;
                 let norm = self.running_norm(&block.norm1)?;
-                let (inner, _) = h.norm_relu_conv2d(&norm, self.convolution(&block.conv1), None)?;
+                let inner = h.norm_relu_conv2d(&norm, self.convolution(&block.conv1), None)?;
                 let (conv, norm) = (&block.conv2, self.running_norm(&block.norm2)?);
-                let (branch, _) = inner.norm_relu_conv2d(&norm, self.convolution(conv), None)?;
+                let branch = inner.norm_relu_conv2d(&norm, self.convolution(conv), None)?;
                 branch.to_tensor()
             })?);
         }
@@ -302,7 +302,7 @@ impl ResidualNetwork for ResNet {
     fn logits(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let logits = together(|| {
             let images = Activation::from_tensor(&self.workspace, images)?;
-            let (h, _) = images.conv2d(self.convolution(&self.layout.stem))?;
+            let h = images.conv2d(self.convolution(&self.layout.stem))?;
             self.evaluate_from(0, h)
         });
         Ok(logits?)
@@ -354,7 +354,7 @@ impl ResNet {
         );
         let norm1 = self.running_norm(&block.norm1)?;
         let norm2 = self.running_norm(&block.norm2)?;
-        let (inner, _) = h.norm_relu_conv2d(&norm1, conv1, None)?;
+        let inner = h.norm_relu_conv2d(&norm1, conv1, None)?;
         let mut sum = Activation::from_tensor(&self.workspace, gradient)?;
         if block.pooled {
             let [batch, _, height, width] = inner.dims();

@@ -63,7 +63,8 @@ fn all() -> Result<()> {
         show("input gradient", &|| backward(true, false))?;
         show("weight gradient", &|| backward(false, true))?;
         show("fused forward", &|| {
-            x.norm_relu_conv2d(norm, layer, Some(x)).map(drop)
+            x.norm_relu_conv2d_with_statistics(norm, layer, Some(x))
+                .map(drop)
         })?;
     }
     Ok(())

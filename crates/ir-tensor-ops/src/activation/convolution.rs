@@ -59,7 +59,7 @@ impl NormGradients {
 }
 
 impl Activation {
-    /// conv(x, weight) + bias, with the statistics of the result.
+    /// conv(x, weight) + bias.
     ///
     /// # Errors
     /// As [`explicit::conv2d`](crate::explicit::conv2d).
@@ -74,17 +74,32 @@ impl Activation {
     /// let bias = Tensor::new(&[0.5f32], &Device::Cpu)?;
     /// let x = Activation::from_tensor(&Workspace::default(), &x)?;
     /// let layer = Conv2d { weight: &weight, bias: &bias, stride: 1, padding: 1 };
-    /// let (y, statistics) = x.conv2d(layer)?;
+    /// let y = x.conv2d(layer)?;
     /// assert_eq!(y.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [4.5; 4]);
+    /// let (_, statistics) = x.conv2d_with_statistics(layer)?;
     /// assert_eq!(statistics.mean, [4.5]);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn conv2d(&self, layer: Conv2d<'_>) -> Result<(Self, ChannelStatistics)> {
-        self.convolve("Activation::conv2d", None, layer, None)
+    pub fn conv2d(&self, layer: Conv2d<'_>) -> Result<Self> {
+        Ok(self
+            .convolve("Activation::conv2d", None, layer, None, false)?
+            .0)
     }
 
-    /// conv(relu(norm(x)), weight) + bias + residual, with the statistics of the result.
+    /// As [`Activation::conv2d`]; also gives the statistics of the result, taken while it is
+    /// written.
+    ///
+    /// # Errors
+    /// As [`Activation::conv2d`].
+    pub fn conv2d_with_statistics(&self, layer: Conv2d<'_>) -> Result<(Self, ChannelStatistics)> {
+        let op = "Activation::conv2d_with_statistics";
+        Ok(Self::with_statistics(
+            self.convolve(op, None, layer, None, true)?,
+        ))
+    }
+
+    /// conv(relu(norm(x)), weight) + bias + residual.
     ///
     /// # Errors
     /// As [`explicit::norm_relu_conv2d`](crate::explicit::norm_relu_conv2d).
@@ -100,8 +115,10 @@ impl Activation {
     /// let norm = Norm::batch(&x.statistics(), &one, &one.zeros_like()?, 1e-12)?;
     /// let weight = one.reshape((1, 1, 1, 1))?;
     /// let layer = Conv2d { weight: &weight, bias: &one, stride: 1, padding: 0 };
-    /// let (y, _) = x.norm_relu_conv2d(&norm, layer, Some(&x))?;
+    /// let y = x.norm_relu_conv2d(&norm, layer, Some(&x))?;
     /// assert_eq!(y.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [0., 3.]);
+    /// let (_, statistics) = x.norm_relu_conv2d_with_statistics(&norm, layer, Some(&x))?;
+    /// assert_eq!(statistics.mean, [1.5]);
     /// # Ok(())
     /// # }
     /// ```
@@ -110,8 +127,30 @@ impl Activation {
         norm: &Norm,
         layer: Conv2d<'_>,
         residual: Option<&Self>,
+    ) -> Result<Self> {
+        let op = "Activation::norm_relu_conv2d";
+        Ok(self.convolve(op, Some(norm), layer, residual, false)?.0)
+    }
+
+    /// As [`Activation::norm_relu_conv2d`]; also gives the statistics of the result, taken while
+    /// it is written.
+    ///
+    /// # Errors
+    /// As [`Activation::norm_relu_conv2d`].
+    pub fn norm_relu_conv2d_with_statistics(
+        &self,
+        norm: &Norm,
+        layer: Conv2d<'_>,
+        residual: Option<&Self>,
     ) -> Result<(Self, ChannelStatistics)> {
-        self.convolve("Activation::norm_relu_conv2d", Some(norm), layer, residual)
+        let op = "Activation::norm_relu_conv2d_with_statistics";
+        let found = self.convolve(op, Some(norm), layer, residual, true)?;
+        Ok(Self::with_statistics(found))
+    }
+
+    fn with_statistics((y, moments): (Self, Vec<Sums>)) -> (Self, ChannelStatistics) {
+        let statistics = ChannelStatistics::merge(&moments, y.extent());
+        (y, statistics)
     }
 
     fn convolve(
@@ -120,7 +159,8 @@ impl Activation {
         norm: Option<&Norm>,
         layer: Conv2d<'_>,
         residual: Option<&Self>,
-    ) -> Result<(Self, ChannelStatistics)> {
+        moments: bool,
+    ) -> Result<(Self, Vec<Sums>)> {
         let (shape, weight) = self.check(op, norm, layer)?;
         let bias = input::vector(op, "bias", layer.bias, shape.outputs)?;
         if let Some(residual) = residual {
@@ -134,12 +174,11 @@ impl Activation {
             Some(&bias),
             Finish::Forward {
                 residual: residual.map(Self::images),
-                moments: true,
+                moments,
             },
             y.images_mut(),
         );
-        let statistics = ChannelStatistics::merge(&moments, shape.target());
-        Ok((y, statistics))
+        Ok((y, moments))
     }
 
     /// The gradients of [`Activation::conv2d`] from ∂L/∂y, which is whole afterwards.

@@ -72,7 +72,7 @@ fn compare_convolutions() {
 
         let y = explicit::conv2d(&x, &weight, Some(&bias), stride, padding).unwrap();
         let activation = turned(&x);
-        let (found, _) = activation.conv2d(layer).unwrap();
+        let found = activation.conv2d(layer).unwrap();
         equal(&found, &y);
         let gradient = uniform(y.dims(), 5);
         let wanted = Wanted {
@@ -100,7 +100,7 @@ fn compare_convolutions() {
         )
         .unwrap();
         let (found, of_found) = activation
-            .norm_relu_conv2d(&norm, layer, Some(&turned(&residual)))
+            .norm_relu_conv2d_with_statistics(&norm, layer, Some(&turned(&residual)))
             .unwrap();
         equal(&found, &y);
         assert_eq!(of_found, statistics);
