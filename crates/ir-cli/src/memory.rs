@@ -2,7 +2,7 @@
 //!
 //! The activations are counted from the architecture; the factors on them were fitted to measured
 //! peaks of resident memory. For resnet-32, resnet-110 and the single-representation net, training at
-//! 128 images a batch and analysing at 20 and 100, the estimate is within 10 % of the peak.
+//! 128 images a batch and analysing at 20 and 100, the estimate is within 15 % of the peak.
 
 use anyhow::{Result, ensure};
 use indicatif::HumanBytes;
@@ -12,48 +12,43 @@ use ir_models::Architecture;
 use crate::progress;
 
 /// The program itself, its threads and what they keep, in bytes.
-const PROGRAM: u64 = 16 << 20;
+const PROGRAM: f64 = 16.0 * 1024.0 * 1024.0;
 
 /// Bytes of an f32.
-const VALUE: u64 = 4;
+const VALUE: f64 = 4.0;
 
 /// Tensors of the size of the largest activation that are alive beside what is kept: those between
 /// two blocks, gradients on their way, scratch memory of the convolutions.
-const IN_FLIGHT: u64 = 6;
+const IN_FLIGHT: f64 = 8.0;
 
 /// Activations that evaluating has alive at a time: what a block reads, what is between its
 /// convolutions, and what it writes.
-const EVALUATED: u64 = 3;
+const EVALUATED: f64 = 3.0;
 
-/// Channels that lie together: training fills an activation up to a multiple of them.
+/// Channels that lie together: an activation is filled up to a multiple of them.
 const CHANNELS: usize = 16;
 
 /// Batches that are ready, being made or being read.
-const BATCHES: u64 = 4;
+const BATCHES: f64 = 4.0;
 
 /// Activations of one image.
 struct Activations {
     /// Values of h_j and of what lies between the convolutions, over all blocks.
-    kept: u64,
+    kept: f64,
     /// Values of the largest one.
-    largest: u64,
+    largest: f64,
 }
 
 impl Activations {
-    /// Whether channels are `filled_up` is a matter of the operations.
-    fn of(architecture: &Architecture, filled_up: bool) -> Self {
+    fn of(architecture: &Architecture) -> Self {
         let sizes = architecture.stage_sizes();
         let values = |channels: usize, [height, width]: [usize; 2]| {
-            let channels = match filled_up {
-                true => channels.next_multiple_of(CHANNELS),
-                false => channels,
-            };
-            channels as u64 * height as u64 * width as u64
+            channels.next_multiple_of(CHANNELS) as f64 * height as f64 * width as f64
         };
         let [_, height, width] = architecture.image;
         let stem = values(architecture.stem_channels, [height, width]);
         let mut activations = Self {
-            kept: 0,
+            kept: 0.0,
             largest: stem,
         };
         let mut size = [height, width];
@@ -81,30 +76,30 @@ pub(crate) fn of_training(
     batch: usize,
     evaluation_batch: usize,
 ) -> u64 {
-    let Activations { kept, largest } = Activations::of(architecture, true);
+    let Activations { kept, largest } = Activations::of(architecture);
     let image = BATCHES * image_values(architecture);
-    let training = batch as u64 * (kept + IN_FLIGHT * largest + image);
-    let evaluation = evaluation_batch as u64 * (EVALUATED * largest + image);
-    let weights = 3 * architecture.parameters().all as u64;
-    PROGRAM + of_data(dataset) + VALUE * (weights + training + evaluation)
+    let training = batch as f64 * (kept + IN_FLIGHT * largest + image);
+    let evaluation = evaluation_batch as f64 * (EVALUATED * largest + image);
+    let weights = 3.0 * architecture.parameters().all as f64;
+    (PROGRAM + of_data(dataset) + VALUE * (weights + training + evaluation)) as u64
 }
 
 /// What an analysis needs that does not depend on its batch.
-fn of_analysis_at_rest(architecture: &Architecture, dataset: &Dataset) -> u64 {
-    PROGRAM + of_data(dataset) + VALUE * architecture.parameters().all as u64
+fn of_analysis_at_rest(architecture: &Architecture, dataset: &Dataset) -> f64 {
+    PROGRAM + of_data(dataset) + VALUE * architecture.parameters().all as f64
 }
 
-/// What an analysis needs for each image of a batch: of each block two activations, the branch, the
-/// gradient, and what passes between blocks on the way back.
-fn of_analysis_an_image(architecture: &Architecture) -> u64 {
-    let Activations { kept, largest } = Activations::of(architecture, false);
-    VALUE * (kept * 5 / 2 + IN_FLIGHT * largest + BATCHES * image_values(architecture))
+/// What an analysis needs for each image of a batch: of each block h_j, the branch, the gradient
+/// and what passes between blocks, together 7/4 of what training keeps.
+fn of_analysis_an_image(architecture: &Architecture) -> f64 {
+    let Activations { kept, largest } = Activations::of(architecture);
+    VALUE * (kept * 7.0 / 4.0 + IN_FLIGHT * largest + BATCHES * image_values(architecture))
 }
 
 /// What an analysis needs.
 pub(crate) fn of_analysis(architecture: &Architecture, dataset: &Dataset, batch: usize) -> u64 {
-    let images = batch as u64 * of_analysis_an_image(architecture);
-    of_analysis_at_rest(architecture, dataset) + images
+    let images = batch as f64 * of_analysis_an_image(architecture);
+    (of_analysis_at_rest(architecture, dataset) + images) as u64
 }
 
 /// The largest batch, up to `most`, with which an analysis stays within `limit` bytes.
@@ -117,15 +112,15 @@ pub(crate) fn batch_within(
     architecture: &Architecture,
     dataset: &Dataset,
 ) -> Result<usize> {
-    let room = limit.saturating_sub(of_analysis_at_rest(architecture, dataset));
-    let batch = room / of_analysis_an_image(architecture);
+    let room = limit as f64 - of_analysis_at_rest(architecture, dataset);
+    let batch = (room / of_analysis_an_image(architecture)) as usize;
     ensure!(
         batch > 0,
         "--memory-limit {}: this analysis needs about {} for images one at a time",
         HumanBytes(limit),
         HumanBytes(of_analysis(architecture, dataset, 1))
     );
-    Ok(usize::try_from(batch).unwrap_or(usize::MAX).min(most))
+    Ok(batch.min(most))
 }
 
 /// Says what is needed, and warns where the system has less to give.
@@ -153,16 +148,16 @@ fn available() -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-fn image_values(architecture: &Architecture) -> u64 {
-    architecture.image.iter().map(|&size| size as u64).product()
+fn image_values(architecture: &Architecture) -> f64 {
+    architecture.image.iter().map(|&size| size as f64).product()
 }
 
 /// Images as bytes, and labels.
-fn of_data(dataset: &Dataset) -> u64 {
+fn of_data(dataset: &Dataset) -> f64 {
     let splits = [dataset.train(), dataset.test()];
     let bytes = |split: &ir_data::Split| match split.len() {
-        0 => 0,
-        images => images as u64 * (split.image(0).len() as u64 + 1),
+        0 => 0.0,
+        images => images as f64 * (split.image(0).len() as f64 + 1.0),
     };
     splits.into_iter().map(bytes).sum()
 }
@@ -210,9 +205,9 @@ mod tests {
     #[test]
     fn activations_follow_the_stages() {
         let network = Architecture::named("resnet-32", 10).expect("a network of the paper");
-        let Activations { kept, largest } = Activations::of(&network, false);
+        let Activations { kept, largest } = Activations::of(&network);
         // 5 blocks of 16×32×32 twice, then from 16×32×32 to 32×16×16, then 4 twice, and so on.
         let by_hand = 10 * 16384 + (16384 + 8192) + 8 * 8192 + (8192 + 4096) + 8 * 4096;
-        assert_eq!((kept, largest), (by_hand, 16384));
+        assert_eq!((kept, largest), (f64::from(by_hand), 16384.0));
     }
 }
