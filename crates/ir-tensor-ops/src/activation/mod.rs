@@ -61,14 +61,16 @@ impl Workspace {
 
     /// Some vectors that hold whatever was last in them: the smallest that suffices, of at most
     /// four times the size, so that the last batch of an epoch finds room in that of a full one.
+    /// Of equals the one that came back last: it may still be in the cache.
     fn take(&self, size: usize) -> Vec<Lanes> {
         let found = self.idle(|idle| {
             let fitting = idle
                 .iter()
                 .enumerate()
+                .rev()
                 .filter(|(_, lanes)| (size..=4 * size).contains(&lanes.len()));
             let (index, _) = fitting.min_by_key(|(_, lanes)| lanes.len())?;
-            Some(idle.swap_remove(index))
+            Some(idle.remove(index))
         });
         found.unwrap_or_else(|| vec![Lanes::ZERO; size])
     }

@@ -41,11 +41,16 @@ impl Slots {
 
     /// The gradient of the bias, of `outputs` channels.
     pub(super) fn bias_gradient(&self, outputs: usize) -> Vec<f32> {
-        let blocks = outputs.div_ceil(LANES);
-        let total = |output: usize| -> f64 {
-            let slots = self.bias[output / LANES..].iter().step_by(blocks);
-            slots.map(|lanes| lanes[output % LANES]).sum()
-        };
-        (0..outputs).map(|output| total(output) as f32).collect()
+        bias_gradient(&self.bias, outputs)
     }
+}
+
+/// The gradient of the bias from partial sums, a vector per block of outputs each.
+pub(super) fn bias_gradient(sums: &[[f64; LANES]], outputs: usize) -> Vec<f32> {
+    let blocks = outputs.div_ceil(LANES);
+    let total = |output: usize| -> f64 {
+        let parts = sums[output / LANES..].iter().step_by(blocks);
+        parts.map(|lanes| lanes[output % LANES]).sum()
+    };
+    (0..outputs).map(|output| total(output) as f32).collect()
 }

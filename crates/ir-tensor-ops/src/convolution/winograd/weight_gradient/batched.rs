@@ -7,9 +7,9 @@ use super::product::Chunk;
 use super::{Layout, finish};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::blocks;
-use crate::convolution::Source;
 use crate::convolution::shape::Convolution;
 use crate::convolution::winograd::tiling::Tiling;
+use crate::convolution::{Source, slots};
 use crate::images::Images;
 use crate::parallel::{self, Pieces};
 use crate::scratch::{Scratch, Use};
@@ -85,12 +85,7 @@ pub(super) fn weight_gradient(
         },
     );
     let weight = finish(shape, &layout, &sums);
-    let total = |output: usize| -> f64 {
-        let units = bias[output / LANES..].iter().step_by(outputs.blocks);
-        units.map(|lanes| lanes[output % LANES]).sum()
-    };
-    let bias = (0..shape.outputs).map(|output| total(output) as f32);
-    (weight, bias.collect())
+    (weight, slots::bias_gradient(&bias, shape.outputs))
 }
 
 /// Transforms a few images.
