@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::classes::LabelSet;
 use crate::dataset::{Dataset, Format, Split};
 use crate::error::{Error, Result};
-use crate::formats::{Probe, Samples, SplitName, binary, malformed, parquet, python};
+use crate::formats::{Probe, Samples, SplitName, binary, malformed, parquet, python, read_small};
 use crate::synthetic;
 
 /// How many folders deep files are looked for below the one that was named.
@@ -176,7 +176,7 @@ fn drawn_beside(file: &Path, labels: LabelSet) -> Option<synthetic::Classes> {
         LabelSet::Cifar10 => (crate::export::NAMES_10, synthetic::Classes::Ten),
         LabelSet::Cifar100 => (crate::export::NAMES_100, synthetic::Classes::Hundred),
     };
-    let text = fs::read_to_string(file.parent()?.join(list)).ok()?;
+    let text = read_small(&file.parent()?.join(list))?;
     text.split_whitespace().eq(drawn.classes()).then_some(drawn)
 }
 
