@@ -184,7 +184,7 @@ fn drawn_beside(file: &Path, labels: LabelSet) -> Option<synthetic::Classes> {
 fn search(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Found>> {
     let mut files = Vec::new();
     let mut entries = 0;
-    collect(folder, folder, DEPTH, &mut entries, &mut files)?;
+    collect(folder, folder, DEPTH, &mut entries, &mut files, notes)?;
     files.sort();
     let mut found = Vec::new();
     for path in files {
@@ -220,6 +220,7 @@ fn collect(
     depth: usize,
     entries: &mut usize,
     files: &mut Vec<PathBuf>,
+    notes: &mut Vec<String>,
 ) -> Result<()> {
     let failed = |source| Error::Read {
         path: folder.into(),
@@ -242,7 +243,10 @@ fn collect(
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => files.push(path),
             Ok(metadata) if metadata.is_dir() && depth > 0 => {
-                collect(root, &path, depth - 1, entries, files)?;
+                collect(root, &path, depth - 1, entries, files, notes)?;
+            }
+            Err(_) if path.is_symlink() => {
+                notes.push(format!("{} (a link that leads nowhere)", path.display()));
             }
             _ => {}
         }

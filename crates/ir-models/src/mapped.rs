@@ -16,6 +16,10 @@ use crate::error::{Error, Result};
 /// The longest header that is read. That of the paper's deepest network has 0.6 MB.
 const MAX_HEADER: u64 = 16 << 20;
 
+/// The most bytes of tensors that are read: weights and velocities of the largest network that is
+/// built.
+const MAX_TENSORS: u64 = 8 << 30;
+
 /// Bytes before the header, which are its length.
 const LENGTH: u64 = 8;
 
@@ -57,6 +61,11 @@ impl MappedFile {
             return Err(this.foreign(format!(
                 "{} bytes of tensors where the header announces {announced}",
                 length - LENGTH - header
+            )));
+        }
+        if announced > MAX_TENSORS {
+            return Err(this.unusable(format!(
+                "expected at most {MAX_TENSORS} bytes of tensors, found {announced}"
             )));
         }
         this.read(&mut file, announced)?;
