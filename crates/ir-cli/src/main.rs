@@ -10,6 +10,8 @@ mod data;
 mod figures;
 mod files;
 mod group;
+#[cfg(test)]
+mod hostile;
 mod interrupt;
 mod machine;
 mod network;

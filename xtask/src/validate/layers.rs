@@ -23,7 +23,7 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "ir-tensor-ops",
         ],
     ),
-    ("ir-hostile", &["ir-data", "ir-models"]),
+    ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),
     ("ir-analysis", &["ir-models", "ir-tensor-ops"]),
     ("ir-data", &["ir-tensor-ops"]),
     ("ir-models", &["ir-tensor-ops"]),
