@@ -14,5 +14,7 @@ mod group;
 mod hostile;
 #[path = "../../crates/ir-cli/src/run.rs"]
 mod run;
+#[path = "../../crates/ir-cli/src/text.rs"]
+mod text;
 
 libfuzzer_sys::fuzz_target!(|content: &[u8]| hostile::run_folder(content));

@@ -8,8 +8,7 @@
 //!
 //! `history.jsonl` and `results.json` may be missing; `run.json` may not.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,10 +18,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-mod consistent;
+use crate::text;
 
-/// The largest file of a run folder that is read: results of a thousand blocks have 2 MB.
-const MAX_FILE: u64 = 64 << 20;
+mod consistent;
 
 /// The version of `run.json`. A newer one is refused.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -219,30 +217,11 @@ impl Run {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>> {
-    let read = || {
-        let metadata = fs::metadata(path)?;
-        // A pipe would be waited for, and a device has no end.
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is no file"));
-        }
-        let mut text = String::new();
-        let start = File::open(path)?.take(MAX_FILE + 1);
-        io::BufReader::new(start).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = match read() {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(error).with_context(|| format!("{}: cannot be read", path.display()));
-        }
-    };
-    ensure!(
-        text.len() as u64 <= MAX_FILE,
-        "{}: larger than {MAX_FILE} bytes, which no file of a run folder is",
-        path.display()
-    );
-    Ok(Some(text))
+    match text::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
+    }
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, text: &str, what: &str) -> Result<T> {

@@ -34,7 +34,7 @@ pub(crate) const CASES: &[Case] = &[
             json(
                 to,
                 &TINY.replace("\"classes\":3", "\"classes\":99999999999999999999"),
-            )
+            );
         },
         &["not an architecture: "],
     ),
@@ -64,7 +64,7 @@ pub(crate) const CASES: &[Case] = &[
             json(
                 to,
                 r#"{"name":"none","classes":3,"stem_channels":2,"stages":[]}"#,
-            )
+            );
         },
         &["the architecture `none` cannot be built: it has no stages"],
     ),

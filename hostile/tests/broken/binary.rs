@@ -56,6 +56,16 @@ pub(crate) const CASES: &[Case] = &[
         &["data_batch_2 is missing from its files; complete the data set"],
     ),
     case(
+        "binary batches, the last of five missing",
+        |to| {
+            for batch in 1..=4 {
+                put_sparse(to, &format!("data_batch_{batch}.bin"), b"", 10_000 * 3073);
+            }
+            put(to, "test_batch.bin", seeds::BINARY_10);
+        },
+        &["FOLDER: data_batch_5 is missing from its files; complete the data set"],
+    ),
+    case(
         "binary batches of two data sets",
         |to| {
             train(to, seeds::BINARY_10);

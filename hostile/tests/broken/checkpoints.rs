@@ -47,7 +47,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 FILE,
                 [&1000u64.to_le_bytes(), b"{}".as_slice()].concat(),
-            )
+            );
         },
         &["found a header of 1000 bytes, expected at most 16777216, in a file of 10"],
     ),
@@ -78,7 +78,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
                 8,
-            )
+            );
         },
         &[
             "found a header that is none (",
@@ -92,7 +92,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}"#,
                 8,
-            )
+            );
         },
         &["found a header that is none (", "invalid offset for tensor"],
     ),
@@ -103,7 +103,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
                 4,
-            )
+            );
         },
         &["found a header that is none (", "invalid offset for tensor"],
     ),
@@ -114,7 +114,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"F32","shape":[9223372036854775807,9223372036854775807],"data_offsets":[0,4]}}"#,
                 4,
-            )
+            );
         },
         &["found a header that is none (", "overflow"],
     ),
@@ -125,7 +125,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}"#,
                 8,
-            )
+            );
         },
         &["found a header that is none ("],
     ),
@@ -136,7 +136,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"F7","shape":[1],"data_offsets":[0,4]}}"#,
                 4,
-            )
+            );
         },
         &["found a header that is none (unknown variant `F7`"],
     ),
@@ -147,7 +147,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 r#"{"a":{"dtype":"U8","shape":[1099511627776],"data_offsets":[0,1099511627776]}}"#,
                 4,
-            )
+            );
         },
         &["found 4 bytes of tensors where the header announces 1099511627776"],
     ),

@@ -19,6 +19,14 @@ pub(crate) const CASES: &[Case] = &[
         ],
     ),
     case(
+        "python batches, the last of two missing",
+        |to| {
+            let first = seeds::of("python_batch").swap_remove(0);
+            train(to, &first);
+        },
+        &["FOLDER: data_batch_2 is missing from its files; complete the data set"],
+    ),
+    case(
         "python batch, larger than any",
         |to| put_sparse(to, "data_batch_1", b"\x80\x02", 1 << 40),
         &["data_batch_1: file size: expected at most 1073741824 bytes, found 1099511627776 bytes"],
@@ -70,7 +78,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 LABELS,
                 &[b"(Nq\0".as_slice(), &b"h\0".repeat(10_000_000)].concat(),
-            )
+            );
         },
         &["found more than 2000000 instructions at byte"],
     ),
@@ -143,7 +151,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 b"](K\x01K\x0ae",
                 &array([2, 3072], "u1", '|', &[0; 6144]),
-            )
+            );
         },
         &["data_batch_1: sample 1: expected a label from 0 to 9, found 10"],
     ),

@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         arguments.checkpoint.display(),
         dataset.name()
     );
+    warn_of_other_data(&checkpoint, &dataset);
     let analysis = Analysis {
         arguments,
         network: checkpoint.network()?,
@@ -85,6 +86,22 @@ fn refuse_to_replace(path: &Path) -> Result<()> {
         path.display()
     );
     Ok(())
+}
+
+/// Says so where the data is not what the network was trained on, as far as its checkpoint knows.
+fn warn_of_other_data(checkpoint: &Checkpoint, dataset: &Dataset) {
+    let trained = checkpoint.run().get("data_checksum");
+    let Some(trained) = trained.and_then(serde_json::Value::as_str) else {
+        return;
+    };
+    let found = data::checksum(dataset);
+    if trained != found {
+        let name = checkpoint.data().dataset.as_deref().unwrap_or("other data");
+        progress::say(&format!(
+            "warning: the network was trained on {name} ({trained}), and this is {} ({found})",
+            dataset.name()
+        ));
+    }
 }
 
 /// How the network's images were normalised; where its checkpoint does not say, as the data's

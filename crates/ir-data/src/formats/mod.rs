@@ -52,6 +52,8 @@ pub(crate) enum Probe {
         labels: LabelSet,
         /// Which split its content names, where it names one.
         split: Option<SplitName>,
+        /// Of how many files the split is, as far as its content tells; 0 if it does not.
+        parts: usize,
     },
     /// It is not; the reason is worth telling.
     Foreign(String),

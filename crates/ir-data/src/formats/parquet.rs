@@ -60,6 +60,7 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
     Ok(Probe::Ours {
         labels: columns.labels,
         split: None,
+        parts: 0,
     })
 }
 

@@ -41,12 +41,24 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
         ));
     };
     let text = entry(&pickle, "batch_label").and_then(|id| string(&pickle, id));
+    let parts = text.as_deref().map_or(0, parts);
     let split = text.and_then(|text| match text {
         _ if text.starts_with(b"train") => Some(SplitName::Train),
         _ if text.starts_with(b"test") => Some(SplitName::Test),
         _ => None,
     });
-    Ok(Probe::Ours { labels, split })
+    Ok(Probe::Ours {
+        labels,
+        split,
+        parts,
+    })
+}
+
+/// N of "training batch 1 of N".
+fn parts(text: &[u8]) -> usize {
+    let text = str::from_utf8(text).unwrap_or_default();
+    let count = text.rsplit_once(" of ").map(|(_, count)| count.trim());
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// Copies all samples.
