@@ -12,7 +12,7 @@ mod figures;
 mod group;
 #[path = "../../crates/ir-cli/src/hostile.rs"]
 mod hostile;
-#[path = "../../crates/ir-cli/src/run.rs"]
+#[path = "../../crates/ir-cli/src/run/mod.rs"]
 mod run;
 #[path = "../../crates/ir-cli/src/text.rs"]
 mod text;

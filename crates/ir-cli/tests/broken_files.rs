@@ -90,7 +90,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/stages/1/last_block",
                 json!(u64::MAX),
-            )
+            );
         },
         "run/results.json: stages[1]: expected stage 1 from block 2 on, found stage 1 from block 2 to 18446744073709551615",
     ),
@@ -100,7 +100,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/stages/2/last_block",
                 json!(1_000_000_000_000u64),
-            )
+            );
         },
         "run/results.json: splits.\"test\".blocks: expected 1000000000001, as the stages have, found 6",
     ),
@@ -110,7 +110,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/splits/train/blocks/3/block",
                 json!(4),
-            )
+            );
         },
         "run/results.json: splits.\"train\".blocks[3]: expected block 3 of stage 1, found block 4 of stage 1",
     ),
@@ -120,7 +120,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/splits/test/exits/1/after_block",
                 json!(0),
-            )
+            );
         },
         "run/results.json: splits.\"test\".exits: block 0 is not in the last stage",
     ),
@@ -130,7 +130,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/splits/test/taylor/0/block",
                 json!(1),
-            )
+            );
         },
         "run/results.json: splits.\"test\".taylor: block 1 is not in the last stage",
     ),
@@ -140,7 +140,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/splits/test/unroll/0/steps/2/step",
                 json!(7),
-            )
+            );
         },
         "run/results.json: splits.\"test\".unroll: expected step 2, found step 7",
     ),
@@ -150,7 +150,7 @@ const CASES: [Case; 16] = [
                 &run.join("results.json"),
                 "/network",
                 json!("resnet-\u{1b}[31m110"),
-            )
+            );
         },
         "run/results.json: network is \"resnet-\\u{1b}[31m110\"",
     ),

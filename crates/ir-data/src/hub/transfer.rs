@@ -27,7 +27,7 @@ const REDIRECTIONS: usize = 5;
 /// The largest file that is fetched; those of CIFAR have 120 MB.
 const MAX_FILE: u64 = 1 << 30;
 
-/// How long to wait for a connection and for an answer.
+/// How long to wait for a connection, for an answer, and for each part of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the hub says about a file.
@@ -92,6 +92,7 @@ fn agent(redirections: u32) -> Agent {
         .max_redirects_will_error(redirections > 0)
         .timeout_connect(Some(PATIENCE))
         .timeout_recv_response(Some(PATIENCE))
+        .timeout_per_read(Some(PATIENCE))
         .user_agent(concat!("ir-data/", env!("CARGO_PKG_VERSION")))
         .build()
         .into()
