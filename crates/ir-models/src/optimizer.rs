@@ -1,7 +1,7 @@
 //! Stochastic gradient descent with momentum and weight decay.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor};
-use rayon::prelude::*;
+use ir_tensor_ops::for_each_piece;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -115,14 +115,13 @@ impl InplaceOp3 for Accumulate {
         let velocity = contiguous_mut(velocity, velocity_layout, self.name())?;
         let weight = contiguous(weight, weight_layout, self.name())?;
         let gradient = contiguous(gradient, gradient_layout, self.name())?;
-        let chunks = velocity.par_chunks_mut(CHUNK).zip(weight.par_chunks(CHUNK));
-        chunks
-            .zip(gradient.par_chunks(CHUNK))
-            .for_each(|((velocity, weight), gradient)| {
-                for ((v, w), g) in velocity.iter_mut().zip(weight).zip(gradient) {
-                    *v = self.momentum * *v + (g + self.weight_decay * w);
-                }
-            });
+        for_each_piece(velocity, CHUNK, |index, velocity| {
+            let rest = index * CHUNK;
+            let constants = weight[rest..].iter().zip(&gradient[rest..]);
+            for (v, (w, g)) in velocity.iter_mut().zip(constants) {
+                *v = self.momentum * *v + (g + self.weight_decay * w);
+            }
+        });
         Ok(())
     }
 }
@@ -146,14 +145,11 @@ impl InplaceOp2 for Descend {
     ) -> candle_core::Result<()> {
         let weight = contiguous_mut(weight, weight_layout, self.name())?;
         let velocity = contiguous(velocity, velocity_layout, self.name())?;
-        weight
-            .par_chunks_mut(CHUNK)
-            .zip(velocity.par_chunks(CHUNK))
-            .for_each(|(weight, velocity)| {
-                for (w, v) in weight.iter_mut().zip(velocity) {
-                    *w -= self.learning_rate * v;
-                }
-            });
+        for_each_piece(weight, CHUNK, |index, weight| {
+            for (w, v) in weight.iter_mut().zip(&velocity[index * CHUNK..]) {
+                *w -= self.learning_rate * v;
+            }
+        });
         Ok(())
     }
 }

@@ -12,7 +12,10 @@
 //! normalised ones where it needs them. What passes from block j to block j − 1 is ∂L/∂h_j.
 
 use candle_core::Tensor;
-use ir_tensor_ops::{ChannelStatistics, Norm, explicit, per_sample};
+use ir_tensor_ops::{
+    Activation, ActivationGradients, ChannelStatistics, Gradient, Norm, NormGradients, explicit,
+    per_sample, together,
+};
 
 use crate::error::Result;
 use crate::layout::{BatchNorm, BlockLayers, Convolution, TensorSpec};
@@ -54,12 +57,12 @@ impl TrainingPass {
 
 /// What the forward pass of a block leaves for the backward pass.
 struct Saved {
-    h: Tensor,
+    h: Activation,
     norm1: Norm,
-    inner: Tensor,
+    inner: Activation,
     norm2: Norm,
-    /// The sum before pooling, where the block is pooled: only its shape is read.
-    sum_shape: Vec<usize>,
+    /// The sum before pooling, where the block is pooled.
+    sum: Option<Activation>,
 }
 
 /// The gradients and statistics collected so far.
@@ -93,45 +96,34 @@ impl ResNet {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn training_pass(&self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass> {
+        together(|| self.pass(images, labels))
+    }
+
+    fn pass(&self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass> {
         let mut collected = Collected {
             network: self,
             gradients: vec![None; self.tensors.len()],
             statistics: Vec::with_capacity(2 * self.layout.blocks.len() + 1),
         };
         let stem = &self.layout.stem;
-        let mut h = explicit::conv2d(
-            images,
-            self.weight(stem),
-            Some(self.bias(stem)),
-            stem.stride,
-            stem.padding,
-        )?;
-        let mut statistics = ChannelStatistics::of(&h)?;
+        let images = Activation::from_tensor(&self.workspace, images)?;
+        let (mut h, mut statistics) = images.conv2d(self.convolution(stem))?;
         let mut saved = Vec::with_capacity(self.layout.blocks.len());
         for block in &self.layout.blocks {
             let (next, next_statistics, kept) = collected.block_forward(block, h, statistics)?;
             (h, statistics) = (next, next_statistics);
             saved.push(kept);
         }
-        let (logits, mut gradient) = collected.head(&h, statistics, labels)?;
-        drop(h);
+        let (logits, mut gradient) = collected.head(h, statistics, labels)?;
         for (block, kept) in self.layout.blocks.iter().zip(saved).rev() {
-            gradient = collected.block_backward(block, &kept, gradient)?;
+            gradient = collected.block_backward(block, kept, gradient)?;
         }
         let wanted = explicit::Wanted {
             x: false,
             weight: true,
         };
-        let stem_gradients = explicit::conv2d_backward(
-            images,
-            self.weight(stem),
-            stem.stride,
-            stem.padding,
-            &gradient,
-            wanted,
-        )?;
-        collected.add(stem.weight, stem_gradients.weight)?;
-        collected.add(stem.bias, stem_gradients.bias)?;
+        let found = images.conv2d_backward(self.convolution(stem), &mut gradient, wanted)?;
+        collected.add_convolution(stem, found)?;
 
         let losses = per_sample::cross_entropy(&logits, labels)?;
         let correct = per_sample::correct(&logits, labels)?;
@@ -156,14 +148,6 @@ impl ResNet {
         }
         Ok(())
     }
-
-    fn weight(&self, conv: &Convolution) -> &Tensor {
-        &self.tensors[conv.weight]
-    }
-
-    fn bias(&self, conv: &Convolution) -> &Tensor {
-        &self.tensors[conv.bias]
-    }
 }
 
 impl Collected<'_> {
@@ -182,126 +166,85 @@ impl Collected<'_> {
     fn block_forward(
         &mut self,
         block: &BlockLayers,
-        h: Tensor,
+        h: Activation,
         statistics: ChannelStatistics,
-    ) -> Result<(Tensor, ChannelStatistics, Saved)> {
+    ) -> Result<(Activation, ChannelStatistics, Saved)> {
         let net = self.network;
         let norm1 = self.norm(&block.norm1, statistics)?;
-        let (conv1, conv2) = (&block.conv1, &block.conv2);
-        let (inner, inner_statistics) = explicit::norm_relu_conv2d_with_statistics(
-            &h,
-            &norm1,
-            net.weight(conv1),
-            net.bias(conv1),
-            conv1.stride,
-            conv1.padding,
-            None,
-        )?;
-        let norm2 = self.norm(&block.norm2, inner_statistics)?;
-        let convolved = match &block.shortcut {
-            Some(conv) => Some(explicit::conv2d(
-                &h,
-                net.weight(conv),
-                Some(net.bias(conv)),
-                conv.stride,
-                conv.padding,
-            )?),
+        let (inner, statistics) =
+            h.norm_relu_conv2d(&norm1, net.convolution(&block.conv1), None)?;
+        let norm2 = self.norm(&block.norm2, statistics)?;
+        let shortcut = match &block.shortcut {
+            Some(conv) => Some(h.conv2d(net.convolution(conv))?.0),
             None => None,
         };
-        let residual = Some(convolved.as_ref().unwrap_or(&h));
-        let (sum, sum_statistics) = explicit::norm_relu_conv2d_with_statistics(
-            &inner,
-            &norm2,
-            net.weight(conv2),
-            net.bias(conv2),
-            conv2.stride,
-            conv2.padding,
-            residual,
-        )?;
-        let saved = Saved {
-            sum_shape: sum.dims().to_vec(),
+        let residual = Some(shortcut.as_ref().unwrap_or(&h));
+        let conv2 = net.convolution(&block.conv2);
+        let (sum, statistics) = inner.norm_relu_conv2d(&norm2, conv2, residual)?;
+        let mut saved = Saved {
             h,
             norm1,
             inner,
             norm2,
+            sum: None,
         };
-        if block.pooled {
-            let pooled = ir_tensor_ops::avg_pool2d(&sum, 2)?;
-            let statistics = ChannelStatistics::of(&pooled)?;
-            return Ok((pooled, statistics, saved));
+        if !block.pooled {
+            return Ok((sum, statistics, saved));
         }
-        Ok((sum, sum_statistics, saved))
+        let pooled = sum.avg_pool2d(2)?;
+        let statistics = pooled.statistics();
+        saved.sum = Some(sum);
+        Ok((pooled, statistics, saved))
     }
 
     /// ∂L/∂h_j from ∂L/∂h_{j+1}.
     fn block_backward(
         &mut self,
         block: &BlockLayers,
-        saved: &Saved,
-        gradient: Tensor,
-    ) -> Result<Tensor> {
+        saved: Saved,
+        gradient: Gradient,
+    ) -> Result<Gradient> {
         let net = self.network;
-        let gradient = match block.pooled {
-            true => explicit::avg_pool2d_backward(&saved.sum_shape, 2, &gradient)?,
-            false => gradient,
+        let mut gradient = match &saved.sum {
+            Some(sum) => sum.avg_pool2d_backward(2, &gradient.whole())?.into(),
+            None => gradient,
         };
-        let (conv1, conv2) = (&block.conv1, &block.conv2);
-        let inner = explicit::norm_relu_conv2d_backward(
-            &saved.inner,
-            &saved.norm2,
-            net.weight(conv2),
-            conv2.stride,
-            conv2.padding,
-            &gradient,
-            None,
-        )?;
-        self.add_block_half(&block.norm2, conv2, &inner)?;
+        let (inner, conv2) = (saved.inner, net.convolution(&block.conv2));
+        let found = inner.norm_relu_conv2d_backward(&saved.norm2, conv2, &mut gradient, None)?;
+        let mut inner_gradient = self.add_half(&block.norm2, &block.conv2, found)?;
         let through_shortcut = match &block.shortcut {
             Some(conv) => {
                 let wanted = explicit::Wanted {
                     x: true,
                     weight: true,
                 };
-                let found = explicit::conv2d_backward(
-                    &saved.h,
-                    net.weight(conv),
-                    conv.stride,
-                    conv.padding,
-                    &gradient,
-                    wanted,
-                )?;
-                self.add(conv.weight, found.weight)?;
-                self.add(conv.bias, found.bias)?;
-                found.x
+                let layer = net.convolution(conv);
+                let found = saved.h.conv2d_backward(layer, &mut gradient, wanted)?;
+                self.add_convolution(conv, found)?
             }
             None => Some(gradient),
         };
-        let outer = explicit::norm_relu_conv2d_backward(
-            &saved.h,
+        let found = saved.h.norm_relu_conv2d_backward(
             &saved.norm1,
-            net.weight(conv1),
-            conv1.stride,
-            conv1.padding,
-            &inner.x,
-            through_shortcut.as_ref(),
+            net.convolution(&block.conv1),
+            &mut inner_gradient,
+            through_shortcut.map(Gradient::whole),
         )?;
-        self.add_block_half(&block.norm1, conv1, &outer)?;
-        Ok(outer.x)
+        self.add_half(&block.norm1, &block.conv1, found)
     }
 
     /// The logits and ∂L/∂h_L.
     fn head(
         &mut self,
-        h: &Tensor,
+        h: Activation,
         statistics: ChannelStatistics,
         labels: &Tensor,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<(Tensor, Gradient)> {
         let net = self.network;
         let layout = &net.layout;
         let norm = self.norm(&layout.head_norm, statistics)?;
-        let active = explicit::norm_relu(h, &norm)?;
         let pooling = net.architecture().head_pooling;
-        let pooled = ir_tensor_ops::avg_pool2d(&active, pooling)?;
+        let pooled = h.norm_relu_avg_pool2d(&norm, pooling)?.to_tensor()?;
         let features = pooled.flatten_from(1)?;
         let weight = &net.tensors[layout.classifier_weight];
         let logits =
@@ -309,35 +252,55 @@ impl Collected<'_> {
 
         let gradient = explicit::cross_entropy_backward(&logits, labels)?;
         let linear = explicit::linear_backward(&features, weight, &gradient)?;
-        self.add(layout.classifier_weight, Some(linear.weight))?;
-        self.add(layout.classifier_bias, Some(linear.bias))?;
+        self.add(layout.classifier_weight, linear.weight)?;
+        self.add(layout.classifier_bias, linear.bias)?;
         let gradient = linear.x.reshape(pooled.shape())?;
-        let gradient = explicit::avg_pool2d_backward(active.dims(), pooling, &gradient)?;
-        let found = explicit::norm_relu_backward(h, &norm, &gradient)?;
-        self.add(layout.head_norm.gamma, Some(found.gamma))?;
-        self.add(layout.head_norm.beta, Some(found.beta))?;
-        Ok((logits, found.x))
+        let gradient = Activation::from_tensor(&net.workspace, &gradient)?;
+        let (gradient, of_norm) = h.norm_relu_avg_pool2d_backward(&norm, pooling, &gradient)?;
+        self.add_norm(&layout.head_norm, of_norm)?;
+        Ok((logits, gradient))
     }
 
-    fn add_block_half(
+    /// Adds the gradients of a batch norm and the convolution behind it; gives that of x.
+    fn add_half(
         &mut self,
         norm: &BatchNorm,
         conv: &Convolution,
-        found: &explicit::NormReluConv2dGradients,
-    ) -> Result<()> {
-        self.add(norm.gamma, Some(found.gamma.clone()))?;
-        self.add(norm.beta, Some(found.beta.clone()))?;
-        self.add(conv.weight, Some(found.weight.clone()))?;
-        self.add(conv.bias, Some(found.bias.clone()))
+        mut found: ActivationGradients,
+    ) -> Result<Gradient> {
+        if let Some(of_norm) = found.norm.take() {
+            self.add_norm(norm, of_norm)?;
+        }
+        let x = self.add_convolution(conv, found)?;
+        x.ok_or_else(|| candle_core::Error::msg("a backward pass gave no gradient of x").into())
+    }
+
+    /// Adds the gradients of a convolution's parameters; gives that of x.
+    fn add_convolution(
+        &mut self,
+        conv: &Convolution,
+        found: ActivationGradients,
+    ) -> Result<Option<Gradient>> {
+        for (index, gradient) in [(conv.weight, found.weight), (conv.bias, found.bias)] {
+            if let Some(gradient) = gradient {
+                self.add(index, gradient)?;
+            }
+        }
+        Ok(found.x)
+    }
+
+    fn add_norm(&mut self, norm: &BatchNorm, found: NormGradients) -> Result<()> {
+        self.add(norm.gamma, found.gamma)?;
+        self.add(norm.beta, found.beta)
     }
 
     /// Adds to the gradient of one tensor: a shared one is met once a step.
-    fn add(&mut self, index: usize, gradient: Option<Tensor>) -> Result<()> {
+    fn add(&mut self, index: usize, gradient: Tensor) -> Result<()> {
         let slot = &mut self.gradients[index];
-        *slot = match (slot.take(), gradient) {
-            (Some(sum), Some(gradient)) => Some((sum + gradient)?),
-            (sum, gradient) => gradient.or(sum),
-        };
+        *slot = Some(match slot.take() {
+            Some(sum) => (sum + gradient)?,
+            None => gradient,
+        });
         Ok(())
     }
 }

@@ -1,7 +1,10 @@
 //! The paper's networks, built from an [`Architecture`].
 
 use candle_core::Tensor;
-use ir_tensor_ops::{Norm, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d, linear};
+use ir_tensor_ops::{
+    Activation, Conv2d, Norm, Workspace, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d,
+    linear, together,
+};
 
 use crate::architecture::Architecture;
 use crate::error::Result;
@@ -33,6 +36,7 @@ pub struct ResNet {
     architecture: Architecture,
     pub(crate) layout: Layout,
     pub(crate) tensors: Vec<Tensor>,
+    pub(crate) workspace: Workspace,
 }
 
 impl ResNet {
@@ -75,6 +79,7 @@ impl ResNet {
             architecture: architecture.clone(),
             layout,
             tensors,
+            workspace: Workspace::default(),
         })
     }
 
@@ -109,6 +114,7 @@ impl ResNet {
             architecture: self.architecture.clone(),
             layout: self.layout.clone(),
             tensors,
+            workspace: Workspace::default(),
         })
     }
 
@@ -118,6 +124,54 @@ impl ResNet {
             let last = blocks.len() - 1;
             candle_core::Error::Msg(format!("block {index}: the network has blocks 0 to {last}"))
         })
+    }
+
+    /// A convolution with its tensors.
+    pub(crate) fn convolution(&self, layer: &Convolution) -> Conv2d<'_> {
+        Conv2d {
+            weight: &self.tensors[layer.weight],
+            bias: &self.tensors[layer.bias],
+            stride: layer.stride,
+            padding: layer.padding,
+        }
+    }
+
+    /// h_{j+1} from h_j, with running statistics.
+    fn evaluate_block(
+        &self,
+        block: &BlockLayers,
+        h: &Activation,
+    ) -> ir_tensor_ops::Result<Activation> {
+        let norm1 = self.running_norm(&block.norm1)?;
+        let (inner, _) = h.norm_relu_conv2d(&norm1, self.convolution(&block.conv1), None)?;
+        let shortcut = match &block.shortcut {
+            Some(conv) => Some(h.conv2d(self.convolution(conv))?.0),
+            None => None,
+        };
+        let norm2 = self.running_norm(&block.norm2)?;
+        let residual = Some(shortcut.as_ref().unwrap_or(h));
+        let (sum, _) = inner.norm_relu_conv2d(&norm2, self.convolution(&block.conv2), residual)?;
+        if block.pooled {
+            sum.avg_pool2d(2)
+        } else {
+            Ok(sum)
+        }
+    }
+
+    /// The logits from h_j on, with running statistics.
+    fn evaluate_from(&self, first: usize, mut h: Activation) -> ir_tensor_ops::Result<Tensor> {
+        for block in &self.layout.blocks[first..] {
+            h = self.evaluate_block(block, &h)?;
+        }
+        let norm = self.running_norm(&self.layout.head_norm)?;
+        let pooled = h.norm_relu_avg_pool2d(&norm, self.architecture.head_pooling)?;
+        let features = pooled.to_tensor()?.flatten_from(1)?;
+        let weight = &self.tensors[self.layout.classifier_weight];
+        linear(
+            &features,
+            weight,
+            &self.tensors[self.layout.classifier_bias],
+        )
     }
 
     /// The batch norm as evaluation reads it.
@@ -199,5 +253,14 @@ impl ResidualNetwork for ResNet {
             weight,
             &self.tensors[self.layout.classifier_bias],
         )?)
+    }
+
+    fn logits(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        let logits = together(|| {
+            let images = Activation::from_tensor(&self.workspace, images)?;
+            let (h, _) = images.conv2d(self.convolution(&self.layout.stem))?;
+            self.evaluate_from(0, h)
+        });
+        Ok(logits?)
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use candle_core::Tensor;
+use ir_tensor_ops::together;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -164,6 +165,10 @@ impl Trainer {
     /// [`Error::NonFiniteLoss`], with the weights as they were before the step; shapes that do
     /// not fit; labels out of range.
     pub fn step(&mut self, images: &Tensor, labels: &Tensor) -> Result<StepReport> {
+        together(|| self.step_together(images, labels))
+    }
+
+    fn step_together(&mut self, images: &Tensor, labels: &Tensor) -> Result<StepReport> {
         let learning_rate = self.settings.schedule.learning_rate(self.position.epoch);
         let pass = self.network.training_pass(images, labels)?;
         if !pass.loss.is_finite() {

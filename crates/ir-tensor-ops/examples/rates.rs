@@ -4,11 +4,12 @@
 //! The best of 20 runs each; GFLOP/s counts two operations per multiply-add of the direct
 //! algorithm. `RAYON_NUM_THREADS` sets the number of threads.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use ir_tensor_ops::explicit::{self, Wanted};
-use ir_tensor_ops::{ChannelStatistics, Norm, Result};
+use ir_tensor_ops::explicit::Wanted;
+use ir_tensor_ops::{Activation, ChannelStatistics, Conv2d, Norm, Result, Workspace, together};
 
 /// Batch, channels, height and width.
 const SHAPES: [[usize; 3]; 5] = [
@@ -20,18 +21,37 @@ const SHAPES: [[usize; 3]; 5] = [
 ];
 
 fn main() -> Result<()> {
+    together(all)
+}
+
+fn all() -> Result<()> {
     for [batch, channels, size] in SHAPES {
         let cpu = &Device::Cpu;
-        let x = &Tensor::randn(0f32, 1., (batch, channels, size, size), cpu)?;
+        let tensor = &Tensor::randn(0f32, 1., (batch, channels, size, size), cpu)?;
         let weight = &Tensor::randn(0f32, 0.1, (channels, channels, 3, 3), cpu)?;
         let bias = &Tensor::randn(0f32, 0.1, channels, cpu)?;
-        let norm = &Norm::batch(&ChannelStatistics::of(x)?, bias, bias, 1e-5)?;
+        let norm = &Norm::batch(&ChannelStatistics::of(tensor)?, bias, bias, 1e-5)?;
         let operations = 2 * 9 * channels * channels * size * size * batch;
-        let backward = |wanted| explicit::conv2d_backward(x, weight, 1, 1, x, wanted);
-        let only = |x| Wanted { x, weight: !x };
-        let show = |name: &str, multiple: usize, run: &dyn Fn() -> Result<()>| -> Result<()> {
+        let workspace = Workspace::default();
+        let x = &Activation::from_tensor(&workspace, tensor)?;
+        let layer = Conv2d {
+            weight,
+            bias,
+            stride: 1,
+            padding: 1,
+        };
+        let gradient = RefCell::new(Activation::from_tensor(&workspace, tensor)?.into());
+        let backward = |x_wanted, weight| {
+            let wanted = Wanted {
+                x: x_wanted,
+                weight,
+            };
+            x.conv2d_backward(layer, &mut gradient.borrow_mut(), wanted)
+                .map(drop)
+        };
+        let show = |name: &str, run: &dyn Fn() -> Result<()>| -> Result<()> {
             let seconds = best(run)?;
-            let rate = (multiple * operations) as f64 / seconds / 1e9;
+            let rate = operations as f64 / seconds / 1e9;
             report(&format!(
                 "{channels:3} channels {size:2}x{size:<2} batch {batch:3} {name:16} \
                  {:7.2} ms {rate:5.0} GFLOP/s",
@@ -39,18 +59,11 @@ fn main() -> Result<()> {
             ));
             Ok(())
         };
-        show("forward", 1, &|| {
-            explicit::conv2d(x, weight, None, 1, 1).map(drop)
-        })?;
-        show("input gradient", 1, &|| backward(only(true)).map(drop))?;
-        show("weight gradient", 1, &|| backward(only(false)).map(drop))?;
-        show("fused forward", 1, &|| {
-            let residual = Some(x);
-            explicit::norm_relu_conv2d_with_statistics(x, norm, weight, bias, 1, 1, residual)
-                .map(drop)
-        })?;
-        show("fused backward", 2, &|| {
-            explicit::norm_relu_conv2d_backward(x, norm, weight, 1, 1, x, Some(x)).map(drop)
+        show("forward", &|| x.conv2d(layer).map(drop))?;
+        show("input gradient", &|| backward(true, false))?;
+        show("weight gradient", &|| backward(false, true))?;
+        show("fused forward", &|| {
+            x.norm_relu_conv2d(norm, layer, Some(x)).map(drop)
         })?;
     }
     Ok(())

@@ -105,11 +105,21 @@ pub(crate) fn wrong_shape(
     tensor: &Tensor,
     expected: String,
 ) -> Error {
+    wrong_sizes(op, argument, tensor.dims(), expected)
+}
+
+/// The error for dimensions that should have been others.
+pub(crate) fn wrong_sizes(
+    op: &'static str,
+    argument: &'static str,
+    found: &[usize],
+    expected: String,
+) -> Error {
     Error::Shape {
         op,
         argument,
         expected,
-        found: tensor.dims().to_vec(),
+        found: found.to_vec(),
     }
 }
 
@@ -120,12 +130,22 @@ pub(crate) fn dims<const R: usize>(
     tensor: &Tensor,
     expected: &str,
 ) -> Result<[usize; R]> {
-    match <[usize; R]>::try_from(tensor.dims()) {
-        Ok(dims) if !dims.contains(&0) => Ok(dims),
-        _ => Err(wrong_shape(
+    sizes(op, argument, tensor.dims(), expected)
+}
+
+/// R dimensions, none of them 0.
+pub(crate) fn sizes<const R: usize>(
+    op: &'static str,
+    argument: &'static str,
+    found: &[usize],
+    expected: &str,
+) -> Result<[usize; R]> {
+    match <[usize; R]>::try_from(found) {
+        Ok(sizes) if !sizes.contains(&0) => Ok(sizes),
+        _ => Err(wrong_sizes(
             op,
             argument,
-            tensor,
+            found,
             format!("{expected}, no dimension 0"),
         )),
     }

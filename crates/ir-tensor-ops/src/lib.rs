@@ -28,17 +28,20 @@
 //! # }
 //! ```
 
+mod activation;
 mod arch;
 mod autograd;
+mod blocks;
 mod convolution;
+mod crew;
 mod differentiable;
 mod error;
 pub mod explicit;
+mod images;
 mod input;
 mod norm;
 mod parallel;
 pub mod per_sample;
-mod planes;
 pub mod random;
 mod scratch;
 mod statistics;
@@ -46,12 +49,15 @@ mod tap;
 #[cfg(test)]
 mod tests;
 
+pub use activation::{Activation, ActivationGradients, Conv2d, Gradient, NormGradients, Workspace};
+pub use crew::together;
 pub use differentiable::{
     avg_pool2d, batch_norm_eval, batch_norm_train, conv2d, cross_entropy, frozen_norm_relu,
     frozen_norm_relu_conv2d, linear, relu,
 };
 pub use error::{Error, Result};
 pub use norm::Norm;
+pub use parallel::for_each_piece;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
 

@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 
+use crate::arch::LANES;
+use crate::blocks::{Affine, InputGradient, Sums};
 use crate::error::{Error, Result};
 use crate::input;
-use crate::planes::{Affine, GradientSums, InputGradient};
 use crate::statistics::ChannelStatistics;
 
 /// One batch norm, y = γ (x − μ) / √(σ² + ε) + β per channel, ready for one pass.
@@ -28,6 +29,7 @@ use crate::statistics::ChannelStatistics;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Norm {
+    /// One per block of 16 channels.
     affine: Vec<Affine>,
     /// 1 / √(σ² + ε).
     inverse_deviation: Vec<f64>,
@@ -39,7 +41,7 @@ pub struct Norm {
 pub(crate) struct ParameterGradients {
     pub(crate) gamma: Vec<f32>,
     pub(crate) beta: Vec<f32>,
-    /// One rule per channel.
+    /// One rule per block of 16 channels.
     pub(crate) rules: Vec<InputGradient>,
 }
 
@@ -105,13 +107,13 @@ impl Norm {
             .iter()
             .map(|&variance| 1. / (f64::from(variance) + epsilon).sqrt())
             .collect();
-        let affine = (0..mean.len())
-            .map(|channel| Affine {
-                mean: mean[channel],
-                scale: (f64::from(gamma[channel]) * inverse_deviation[channel]) as f32,
-                shift: beta[channel],
-            })
-            .collect();
+        let mut affine = vec![Affine::ZERO; mean.len().div_ceil(LANES)];
+        for channel in 0..mean.len() {
+            let (block, lane) = (&mut affine[channel / LANES], channel % LANES);
+            block.mean.0[lane] = mean[channel];
+            block.scale.0[lane] = (f64::from(gamma[channel]) * inverse_deviation[channel]) as f32;
+            block.shift.0[lane] = beta[channel];
+        }
         Ok(Self {
             affine,
             inverse_deviation,
@@ -121,7 +123,7 @@ impl Norm {
 
     /// The number of channels C.
     pub fn channels(&self) -> usize {
-        self.affine.len()
+        self.inverse_deviation.len()
     }
 
     /// Whether the gradient flows through the statistics, as after [`Norm::batch`].
@@ -137,14 +139,15 @@ impl Norm {
         }
     }
 
-    /// The function of every channel.
+    /// The function of every block of channels.
     pub(crate) fn affine(&self) -> &[Affine] {
         &self.affine
     }
 
-    /// Fails unless x has the norm's channels, and is the batch that it is for.
-    pub(crate) fn check(&self, op: &'static str, x: &Tensor) -> Result<()> {
-        let [batch, channels, height, width] = input::dims(op, "x", x, "[N, C, H, W]")?;
+    /// Fails unless x, of these dimensions, has the norm's channels and is the batch that it is
+    /// for.
+    pub(crate) fn check(&self, op: &'static str, dims: &[usize]) -> Result<()> {
+        let [batch, channels, height, width] = input::sizes(op, "x", dims, "[N, C, H, W]")?;
         let of_batch = self
             .batch_count
             .is_none_or(|count| count == batch * height * width);
@@ -158,36 +161,44 @@ impl Norm {
                 self.channels()
             ),
         };
-        Err(input::wrong_shape(op, "x", x, expected))
+        Err(input::wrong_sizes(op, "x", dims, expected))
     }
 
-    /// The gradients of γ and β, and the rule for the gradient of x, from the sums of each
-    /// image over its channels' output gradients g:
+    /// The gradients of γ and β, and the rule for the gradient of x, from the sums Σ g and
+    /// Σ g (x − μ) of each image's blocks over their output gradients g:
     ///
     /// ∂β = Σ g,  ∂γ = Σ g x̂,  ∂x = γ/√(σ² + ε) · (g − [mean g + x̂ · mean(g x̂)]),
     ///
     /// x̂ = (x − μ)/√(σ² + ε); the bracket is 0 where the statistics are constants.
-    pub(crate) fn gradients(&self, images: &[Vec<GradientSums>]) -> ParameterGradients {
+    pub(crate) fn gradients(&self, images: &[Sums]) -> ParameterGradients {
+        let mut totals = vec![Sums::ZERO; self.affine.len()];
+        for image in images.chunks_exact(totals.len()) {
+            for (total, sums) in totals.iter_mut().zip(image) {
+                for lane in 0..LANES {
+                    total.first[lane] += sums.first[lane];
+                    total.second[lane] += sums.second[lane];
+                }
+            }
+        }
         let mut gradients = ParameterGradients {
             gamma: Vec::with_capacity(self.channels()),
             beta: Vec::with_capacity(self.channels()),
-            rules: Vec::with_capacity(self.channels()),
+            rules: vec![InputGradient::ZERO; self.affine.len()],
         };
-        for (channel, affine) in self.affine.iter().enumerate() {
-            let inverse_deviation = self.inverse_deviation[channel];
-            let plain: f64 = images.iter().map(|image| image[channel].plain).sum();
-            let centered: f64 = images.iter().map(|image| image[channel].centered).sum();
+        for (channel, inverse_deviation) in self.inverse_deviation.iter().enumerate() {
+            let (block, lane) = (channel / LANES, channel % LANES);
+            let (affine, rule) = (&self.affine[block], &mut gradients.rules[block]);
+            let (plain, centered) = (totals[block].first[lane], totals[block].second[lane]);
             gradients.beta.push(plain as f32);
             gradients.gamma.push((centered * inverse_deviation) as f32);
+            let scale = affine.scale.0[lane];
             let per_value = self
                 .batch_count
-                .map_or(0., |count| -f64::from(affine.scale) / count as f64);
-            gradients.rules.push(InputGradient {
-                mean: affine.mean,
-                scale: affine.scale,
-                slope: (per_value * inverse_deviation.powi(2) * centered) as f32,
-                offset: (per_value * plain) as f32,
-            });
+                .map_or(0., |count| -f64::from(scale) / count as f64);
+            rule.mean.0[lane] = affine.mean.0[lane];
+            rule.scale.0[lane] = scale;
+            rule.slope.0[lane] = (per_value * inverse_deviation.powi(2) * centered) as f32;
+            rule.offset.0[lane] = (per_value * plain) as f32;
         }
         gradients
     }

@@ -1,40 +1,76 @@
-//! Memory that each thread keeps for the next image.
+//! Memory that each thread keeps for the next image, and for the next operation.
 
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 
 use crate::arch::Lanes;
 
-/// Buffers of one thread. They grow to the largest image seen and hold whatever was last in
-/// them: a kernel writes all that it will read.
-#[derive(Default)]
-pub(crate) struct Scratch {
-    planes: Vec<f32>,
-    lanes: Vec<Lanes>,
+/// What memory is for: a thread keeps one piece for each use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Use {
+    /// The unit of work of one task.
+    Unit,
+    /// The weights of an operation, as its kernels read them.
+    Weights,
+    /// The sums of an operation, one set for each of its tasks.
+    Slots,
 }
 
 thread_local! {
-    static SCRATCH: Cell<Scratch> = Cell::default();
+    static KEPT: [Cell<Vec<Lanes>>; 3] = const { [const { Cell::new(Vec::new()) }; 3] };
+}
+
+/// Some vectors of memory of this thread. They hold whatever was last in them: what reads them
+/// has written them first.
+pub(crate) struct Scratch {
+    lanes: Vec<Lanes>,
+    size: usize,
+    purpose: Use,
 }
 
 impl Scratch {
-    /// Takes the thread's buffers; a second taker meanwhile gets empty ones.
-    pub(crate) fn take() -> Self {
-        SCRATCH.take()
+    /// Takes the thread's memory, grown to `size` vectors if need be; a second taker meanwhile
+    /// gets fresh memory.
+    pub(crate) fn take(purpose: Use, size: usize) -> Self {
+        let mut lanes = KEPT.with(|kept| kept[purpose as usize].take());
+        if lanes.len() < size {
+            lanes.resize(size, Lanes::ZERO);
+        }
+        Self {
+            lanes,
+            size,
+            purpose,
+        }
     }
 
-    /// Gives them back.
-    pub(crate) fn give_back(self) {
-        SCRATCH.set(self);
+    /// Consecutive parts of these sizes.
+    pub(crate) fn split<const N: usize>(&mut self, sizes: [usize; N]) -> [&mut [Lanes]; N] {
+        let mut rest = &mut **self;
+        sizes.map(|size| {
+            let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
+            rest = after;
+            part
+        })
     }
+}
 
-    /// Room for `planes` numbers and `lanes` vectors.
-    pub(crate) fn room(&mut self, planes: usize, lanes: usize) -> (&mut [f32], &mut [Lanes]) {
-        if self.planes.len() < planes {
-            self.planes.resize(planes, 0.);
-        }
-        if self.lanes.len() < lanes {
-            self.lanes.resize(lanes, Lanes::ZERO);
-        }
-        (&mut self.planes[..planes], &mut self.lanes[..lanes])
+impl Deref for Scratch {
+    type Target = [Lanes];
+
+    fn deref(&self) -> &[Lanes] {
+        &self.lanes[..self.size]
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [Lanes] {
+        &mut self.lanes[..self.size]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let lanes = std::mem::take(&mut self.lanes);
+        KEPT.with(|kept| kept[self.purpose as usize].set(lanes));
     }
 }

@@ -1,17 +1,19 @@
 //! Batch statistics of the channels of an activation.
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
-use rayon::prelude::*;
 
-use crate::arch::{self, Kernel};
+use crate::arch::{self, Kernel, LANES, Lanes, Vector};
+use crate::blocks::{self, Sums};
 use crate::error::{Error, Result};
+use crate::images::{Extent, Images};
 use crate::input::{self, Input};
-use crate::planes::{self, Moments};
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
 
 /// Mean and biased variance of every channel of an [N, C, H, W] tensor.
 ///
-/// Each plane's moments are taken in two passes of f32 sums (see the error bounds in the
-/// tests) and merged over the images in f64, in order of the images.
+/// The moments of each image are taken in f32 around one of its values (see the error bounds
+/// in the tests) and merged over the images in f64, in order of the images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelStatistics {
     /// μ_c, the mean over N, H and W; one value per channel.
@@ -44,35 +46,65 @@ impl ChannelStatistics {
     /// ```
     pub fn of(x: &Tensor) -> Result<Self> {
         const OP: &str = "ChannelStatistics::of";
-        let [_, channels, height, width] = input::dims(OP, "x", x, "[N, C, H, W]")?;
+        let [batch, channels, height, width] = input::dims(OP, "x", x, "[N, C, H, W]")?;
         let x = Input::new(OP, "x", x)?;
-        let values = x.values();
         let plane = height * width;
-        let moments = values
-            .par_chunks(channels * plane)
-            .map(|image| image_moments(image, plane))
-            .collect::<Vec<_>>();
-        Ok(Self::merge(&moments, plane))
+        let extent = Extent { channels, plane };
+        Ok(Self::of_images(Images::Planar(&x.values()), extent, batch))
     }
 
-    /// The statistics of a batch from the moments of each image's planes, all of `plane` values.
-    pub(crate) fn merge(images: &[Vec<Moments>], plane: usize) -> Self {
-        let channels = images.first().map_or(0, Vec::len);
-        let (mean, variance) = (0..channels)
+    /// The statistics of `batch` images.
+    pub(crate) fn of_images(images: Images<'_>, extent: Extent, batch: usize) -> Self {
+        let mut moments = vec![Sums::ZERO; batch * extent.blocks()];
+        parallel::for_each(
+            Pieces::of(&mut moments, extent.blocks()),
+            |image, moments| {
+                arch::run(ImageMoments {
+                    images,
+                    extent,
+                    image,
+                    moments,
+                });
+            },
+        );
+        Self::merge(&moments, extent)
+    }
+
+    /// The statistics of a batch from the moments of each image's blocks.
+    pub(crate) fn merge(images: &[Sums], extent: Extent) -> Self {
+        let blocks = extent.blocks();
+        let count = (images.len() / blocks) as f64;
+        let mut totals = vec![Sums::ZERO; blocks];
+        for image in images.chunks_exact(blocks) {
+            for (total, moments) in totals.iter_mut().zip(image) {
+                for lane in 0..LANES {
+                    total.first[lane] += moments.first[lane] / count;
+                }
+            }
+        }
+        for image in images.chunks_exact(blocks) {
+            for (total, moments) in totals.iter_mut().zip(image) {
+                for lane in 0..LANES {
+                    let apart = moments.first[lane] - total.first[lane];
+                    total.second[lane] +=
+                        moments.second[lane] + extent.plane as f64 * apart * apart;
+                }
+            }
+        }
+        let values = count * extent.plane as f64;
+        let (mean, variance) = (0..extent.channels)
             .map(|channel| {
-                let of_channel = || images.iter().map(|image| image[channel]);
-                let count = images.len() as f64;
-                let mean = of_channel().map(|moments| moments.mean).sum::<f64>() / count;
-                let squares: f64 = of_channel()
-                    .map(|m| m.squares + plane as f64 * (m.mean - mean).powi(2))
-                    .sum();
-                (mean as f32, (squares / (count * plane as f64)) as f32)
+                let (total, lane) = (&totals[channel / LANES], channel % LANES);
+                (
+                    total.first[lane] as f32,
+                    (total.second[lane] / values) as f32,
+                )
             })
             .unzip();
         Self {
             mean,
             variance,
-            count: images.len() * plane,
+            count: values as usize,
         }
     }
 
@@ -141,26 +173,31 @@ impl ChannelStatistics {
     }
 }
 
-/// The moments of every plane of one image.
-pub(crate) fn image_moments(image: &[f32], plane: usize) -> Vec<Moments> {
-    arch::run(ImageMoments { image, plane })
-}
-
+/// The moments of every block of one image.
 struct ImageMoments<'a> {
-    image: &'a [f32],
-    plane: usize,
+    images: Images<'a>,
+    extent: Extent,
+    image: usize,
+    moments: &'a mut [Sums],
 }
 
 impl Kernel for ImageMoments<'_> {
-    type Output = Vec<Moments>;
+    type Output = ();
 
     #[inline(always)]
-    fn run<V: arch::Vector>(self, _vector: V) -> Vec<Moments> {
-        let mut moments = Vec::with_capacity(self.image.len() / self.plane);
-        for plane in self.image.chunks_exact(self.plane) {
-            moments.push(planes::moments(plane));
+    fn run<V: Vector>(self, vector: V) {
+        let mut scratch = Scratch::take(Use::Unit, self.images.room(self.extent, 1));
+        let range = self.image..self.image + 1;
+        let image = self
+            .images
+            .blocked(vector, self.extent, range, &mut scratch);
+        let blocks = image.chunks_exact(self.extent.plane);
+        for (moments, pixels) in self.moments.iter_mut().zip(blocks) {
+            let shift: &Lanes = &pixels[0];
+            let mut powers = Sums::ZERO;
+            blocks::add_powers(vector, shift, pixels, &mut powers);
+            *moments = blocks::moments(&powers, shift, pixels.len());
         }
-        moments
     }
 }
 

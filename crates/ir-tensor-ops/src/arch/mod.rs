@@ -55,6 +55,13 @@ pub(crate) trait Vector: Copy {
     /// a + b.
     fn add(self, a: Self::Register, b: Self::Register) -> Self::Register;
 
+    /// a − b.
+    fn subtract(self, a: Self::Register, b: Self::Register) -> Self::Register;
+
+    /// Lane by lane, `value` where `condition` > 0, else 0. Where the condition is NaN the value
+    /// stays: a loss that is no number must not look like one.
+    fn where_positive(self, condition: Self::Register, value: Self::Register) -> Self::Register;
+
     /// a · b + c; rounded once where the CPU has fused multiply-add.
     fn multiply_add(
         self,

@@ -31,6 +31,22 @@ impl Vector for Portable {
         Lanes(std::array::from_fn(|lane| a.0[lane] + b.0[lane]))
     }
 
+    #[inline(always)]
+    fn subtract(self, a: Lanes, b: Lanes) -> Lanes {
+        Lanes(std::array::from_fn(|lane| a.0[lane] - b.0[lane]))
+    }
+
+    #[inline(always)]
+    fn where_positive(self, condition: Lanes, value: Lanes) -> Lanes {
+        Lanes(std::array::from_fn(|lane| {
+            if condition.0[lane] <= 0. {
+                0.
+            } else {
+                value.0[lane]
+            }
+        }))
+    }
+
     // Two roundings: without the instruction, a fused multiply-add is a slow library call.
     #[inline(always)]
     fn multiply_add(self, a: Lanes, b: Lanes, c: Lanes) -> Lanes {

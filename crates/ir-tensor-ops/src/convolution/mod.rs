@@ -28,62 +28,68 @@
 //! kernel row, kernel column (forward and input gradient); pixel, image, slot of images (weight
 //! gradient; the number of slots depends on the shape alone).
 
+mod finish;
+mod incoming;
 mod pack;
 mod product;
 mod shape;
+mod slots;
 mod weight_gradient;
 pub(crate) mod winograd;
 
-use crate::arch;
+use crate::blocks::Sums;
+use crate::images::{Images, ImagesMut};
 use crate::norm::Norm;
-use crate::parallel;
 
-use product::{ImageProduct, Product};
-
+pub(crate) use finish::Finish;
+pub(crate) use incoming::{Incoming, Through};
 pub(crate) use shape::Convolution;
 
 /// What a convolution reads: x, or relu(norm(x)).
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
-    pub(crate) values: &'a [f32],
+    pub(crate) images: Images<'a>,
     pub(crate) norm: Option<&'a Norm>,
 }
 
-/// The convolution of every image, each then given to `finish(index, image)`.
-pub(crate) fn forward<T: Send>(
+impl<'a> Source<'a> {
+    /// The images as they are.
+    pub(crate) fn plain(images: Images<'a>) -> Self {
+        Self { images, norm: None }
+    }
+}
+
+/// The convolution of every image, finished and written to `to`. Gives the sums of every block
+/// of every image, if the finish takes any.
+pub(crate) fn forward(
     shape: &Convolution,
     source: Source<'_>,
     weight: &[f32],
     bias: Option<&[f32]>,
-    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> (Vec<f32>, Vec<T>) {
+    finish: Finish<'_>,
+    to: ImagesMut<'_>,
+) -> Vec<Sums> {
     if winograd::pays(shape) {
-        return winograd::forward(shape, source, weight, bias, finish);
+        winograd::forward(shape, source, weight, bias, finish, to)
+    } else {
+        product::forward(shape, source, weight, bias, finish, to)
     }
-    let product = Product::forward(shape);
-    let weights = pack::weights(shape, weight, pack::Direction::Forward);
-    let bias = pack::vector(bias, shape.outputs);
-    run(shape.batch, &product, source, &weights, &bias, finish)
 }
 
-/// The gradient of x, each image then given to `finish(index, image)`.
-pub(crate) fn input_gradient<T: Send>(
+/// The gradient of x, finished and written to `to`; gives sums as [`forward`]. A pending
+/// gradient is whole afterwards.
+pub(crate) fn input_gradient(
     shape: &Convolution,
     weight: &[f32],
-    gradient: &[f32],
-    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> (Vec<f32>, Vec<T>) {
+    gradient: Incoming<'_>,
+    finish: Finish<'_>,
+    to: ImagesMut<'_>,
+) -> Vec<Sums> {
     if winograd::pays(shape) {
-        return winograd::input_gradient(shape, weight, gradient, finish);
+        winograd::input_gradient(shape, weight, gradient, finish, to)
+    } else {
+        product::input_gradient(shape, weight, gradient, finish, to)
     }
-    let product = Product::input_gradient(shape);
-    let weights = pack::weights(shape, weight, pack::Direction::Backward);
-    let bias = pack::vector(None, shape.inputs);
-    let source = Source {
-        values: gradient,
-        norm: None,
-    };
-    run(shape.batch, &product, source, &weights, &bias, finish)
 }
 
 /// The gradients of the weight `[O, I, K, K]` and of the bias `[O]`, the sum of ∂y over N, H
@@ -91,33 +97,11 @@ pub(crate) fn input_gradient<T: Send>(
 pub(crate) fn weight_gradient(
     shape: &Convolution,
     x: Source<'_>,
-    gradient: &[f32],
+    gradient: Images<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
     if winograd::weight_gradient_pays(shape) {
         winograd::weight_gradient(shape, x, gradient)
     } else {
         weight_gradient::weight_gradient(shape, x, gradient)
     }
-}
-
-fn run<T: Send>(
-    batch: usize,
-    product: &Product,
-    source: Source<'_>,
-    weights: &pack::Weights,
-    bias: &[arch::Lanes],
-    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> (Vec<f32>, Vec<T>) {
-    let (from, to) = (product.input.image_size(), product.output_size());
-    parallel::pieces_with(batch * to, to, 0., |index, output| {
-        arch::run(ImageProduct {
-            product,
-            image: &source.values[index * from..][..from],
-            norm: source.norm,
-            weights,
-            bias,
-            output,
-        });
-        finish(index, output)
-    })
 }

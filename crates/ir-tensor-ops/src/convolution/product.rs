@@ -7,14 +7,18 @@
 //! then feed 48 multiply-adds, and the loads are not what limits the rate. Narrow instruction
 //! sets compute a tile as four parts of 4 pixels, for want of registers.
 //!
-//! The lanes of a sum are output channels, the tensor's rows are pixels: a finished tile is
-//! transposed, and each channel's 8 pixels are written at once.
+//! The lanes of a sum are output channels.
 
-use super::pack::{Padded, TILE, Weights};
+use super::incoming::{Incoming, IncomingImages};
+use super::pack::{self, Direction, Padded, TILE, Weights};
 use super::shape::Convolution;
-use crate::arch::{Kernel, LANES, Lanes, Vector, unrolled};
+use super::{Finish, Source};
+use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::blocks::{self, Sums};
+use crate::images::{Extent, ImagesMut};
 use crate::norm::Norm;
-use crate::scratch::Scratch;
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
 
 /// The sizes of a product: a correlation of padded planes with a weight, at a stride.
 #[derive(Debug, Clone, Copy)]
@@ -82,52 +86,161 @@ impl Product {
         self
     }
 
-    /// The numbers of one output image.
-    pub(super) fn output_size(&self) -> usize {
-        self.outputs * self.height * self.width
+    /// The sizes of an output image.
+    fn output(&self) -> Extent {
+        Extent {
+            channels: self.outputs,
+            plane: self.height * self.width,
+        }
+    }
+}
+
+/// The forward pass; see [`super::forward`].
+pub(super) fn forward(
+    shape: &Convolution,
+    source: Source<'_>,
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    finish: Finish<'_>,
+    to: ImagesMut<'_>,
+) -> Vec<Sums> {
+    let call = Call {
+        product: Product::forward(shape),
+        norm: source.norm,
+        weights: pack::weights(shape, weight, Direction::Forward),
+        bias: pack::vector(bias, shape.outputs),
+        finish,
+    };
+    call.run(shape.batch, Incoming::Whole(source.images), to)
+}
+
+/// The input gradient; see [`super::input_gradient`].
+pub(super) fn input_gradient(
+    shape: &Convolution,
+    weight: &[f32],
+    gradient: Incoming<'_>,
+    finish: Finish<'_>,
+    to: ImagesMut<'_>,
+) -> Vec<Sums> {
+    let call = Call {
+        product: Product::input_gradient(shape),
+        norm: None,
+        weights: pack::weights(shape, weight, Direction::Backward),
+        bias: pack::vector(None, shape.inputs),
+        finish,
+    };
+    call.run(shape.batch, gradient, to)
+}
+
+/// A product of a batch.
+struct Call<'a> {
+    product: Product,
+    /// Applied to the images, with a ReLU, as they are read.
+    norm: Option<&'a Norm>,
+    weights: Weights,
+    /// One vector per block of output channels.
+    bias: Vec<Lanes>,
+    finish: Finish<'a>,
+}
+
+impl Call<'_> {
+    fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
+        let (source, target) = (self.product.input.extent(), self.product.output());
+        let mut sums = vec![Sums::ZERO; batch * target.blocks()];
+        let room = from.room(source, 1);
+        let images = (from.groups(source, batch, 1), to.groups(target, 1));
+        let split = (images, Pieces::of(&mut sums, target.blocks()));
+        parallel::for_each(split, |_, ((input, output), sums)| {
+            arch::run(ImageProduct {
+                call: self,
+                room,
+                input,
+                output,
+                sums,
+            });
+        });
+        sums
     }
 }
 
 /// The product of one image.
-pub(super) struct ImageProduct<'a> {
-    pub(super) product: &'a Product,
-    pub(super) image: &'a [f32],
-    pub(super) norm: Option<&'a Norm>,
-    pub(super) weights: &'a Weights,
-    /// One vector per block of output channels.
-    pub(super) bias: &'a [Lanes],
-    pub(super) output: &'a mut [f32],
+struct ImageProduct<'a> {
+    call: &'a Call<'a>,
+    /// The scratch memory that reading the image takes.
+    room: usize,
+    input: IncomingImages<'a>,
+    output: ImagesMut<'a>,
+    /// One for each block.
+    sums: &'a mut [Sums],
 }
 
 impl Kernel for ImageProduct<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, vector: V) {
-        let input = &self.product.input;
-        let mut scratch = Scratch::take();
-        let (planes, _) = scratch.room(input.channels * input.plane(), 0);
-        input.pack(self.image, self.norm, planes);
-        match (self.product.kernel, self.product.stride) {
-            (1, 1) => self.blocks::<V, 1, 1>(vector, planes),
-            (1, _) => self.blocks::<V, 1, 2>(vector, planes),
-            (_, 1) => self.blocks::<V, 3, 1>(vector, planes),
-            (_, _) => self.blocks::<V, 3, 2>(vector, planes),
+    fn run<V: Vector>(mut self, vector: V) {
+        let Call {
+            product,
+            norm,
+            finish,
+            ..
+        } = self.call;
+        let (input, target) = (&product.input, product.output());
+        let sizes = [
+            input.size(),
+            self.room,
+            finish.operand().map_or(0, |o| o.room(target, 1)),
+            self.output.room(target),
+        ];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [padded, turned, operand, output] = scratch.split(sizes);
+        let range = self.input.range.clone();
+        let image = self.input.blocked(vector, turned);
+        input.pack(vector, image, *norm, padded);
+        let operand = match finish.operand() {
+            Some(images) => images.blocked(vector, target, range, operand),
+            None => &[],
+        };
+        let mut blocks = Blocks {
+            call: self.call,
+            padded,
+            operand,
+            output: self.output.blocked(output),
+            sums: self.sums,
+        };
+        match (product.kernel, product.stride) {
+            (1, 1) => blocks.all::<V, 1, 1>(vector),
+            (1, _) => blocks.all::<V, 1, 2>(vector),
+            (_, 1) => blocks.all::<V, 3, 1>(vector),
+            (_, _) => blocks.all::<V, 3, 2>(vector),
         }
-        scratch.give_back();
+        self.output.finish(vector, target, output);
     }
 }
 
-impl ImageProduct<'_> {
+/// The output of one image, block by block.
+struct Blocks<'a> {
+    call: &'a Call<'a>,
+    padded: &'a [Lanes],
+    operand: &'a [Lanes],
+    output: &'a mut [Lanes],
+    sums: &'a mut [Sums],
+}
+
+impl Blocks<'_> {
     /// All output channels.
     #[inline(always)]
-    fn blocks<V: Vector, const K: usize, const S: usize>(mut self, vector: V, planes: &[f32]) {
-        for block in (0..self.bias.len()).step_by(2) {
-            if block + 1 < self.bias.len() {
-                self.tiles::<V, K, S, 2, 1>(vector, planes, block);
+    fn all<V: Vector, const K: usize, const S: usize>(&mut self, vector: V) {
+        let blocks = self.call.bias.len();
+        for block in (0..blocks).step_by(2) {
+            if block + 1 < blocks {
+                self.tiles::<V, K, S, 2, 1>(vector, block);
             } else {
-                self.tiles::<V, K, S, 1, 2>(vector, planes, block);
+                self.tiles::<V, K, S, 1, 2>(vector, block);
             }
+        }
+        for block in 0..blocks {
+            self.finish(vector, block);
         }
     }
 
@@ -136,57 +249,60 @@ impl ImageProduct<'_> {
     fn tiles<V: Vector, const K: usize, const S: usize, const BLOCKS: usize, const ROWS: usize>(
         &mut self,
         vector: V,
-        planes: &[f32],
         block: usize,
     ) {
-        let (weights, bias) = (self.weights, self.bias);
+        let Call {
+            product,
+            weights,
+            bias,
+            ..
+        } = self.call;
         let tile: Tile<'_, BLOCKS> = Tile {
-            planes,
-            input: &self.product.input,
+            padded: self.padded,
+            input: &product.input,
             weights: std::array::from_fn(|b| {
                 &weights.lanes[(block + b) * weights.block..][..weights.block]
             }),
             bias: std::array::from_fn(|b| bias[block + b]),
         };
-        for y in (0..self.product.height).step_by(ROWS) {
-            for x in (0..self.product.width).step_by(TILE) {
+        let (height, width) = (product.height, product.width);
+        for y in (0..height).step_by(ROWS) {
+            for x in (0..width).step_by(TILE) {
                 let mut sums = [Lanes::ZERO; LANES];
                 if V::WIDE {
                     tile.sum::<V, K, S, ROWS, TILE>(vector, y, x, &mut sums);
                 } else {
                     tile.sum_in_parts::<V, K, S, ROWS>(vector, y, x, &mut sums);
                 }
-                vector.transpose(&mut sums);
                 for (half, (b, row)) in halves(BLOCKS, ROWS) {
-                    self.store(&sums, half, block + b, y + row, x);
+                    if y + row < height {
+                        let pixels = TILE.min(width - x);
+                        let to = ((block + b) * height + y + row) * width + x;
+                        let to = &mut self.output[to..][..pixels];
+                        blocks::copy(vector, &sums[half * TILE..], to);
+                    }
                 }
             }
         }
     }
 
-    /// Writes half of a transposed tile: 8 pixels of 16 channels.
     #[inline(always)]
-    fn store(&mut self, sums: &[Lanes; LANES], half: usize, block: usize, y: usize, x: usize) {
-        let Product {
-            height,
-            width,
-            outputs,
-            ..
-        } = *self.product;
-        if y >= height {
-            return;
+    fn finish<V: Vector>(&mut self, vector: V, block: usize) {
+        let (finish, plane) = (&self.call.finish, self.call.product.output().plane);
+        let range = block * plane..(block + 1) * plane;
+        let operand = self.operand.get(range.clone());
+        let pixels = &mut self.output[range];
+        if let Some(residual) = operand.filter(|_| finish.adds()) {
+            blocks::add(vector, residual, pixels);
         }
-        let channels = LANES.min(outputs - block * LANES);
-        let planes = &mut self.output[block * LANES * height * width..];
-        let planes = planes.chunks_exact_mut(height * width).take(channels);
-        for (plane, sums) in planes.zip(sums) {
-            let pixels = &sums.0[half * TILE..][..TILE];
-            let to = &mut plane[y * width + x..(y + 1) * width];
-            match to.first_chunk_mut::<TILE>() {
-                Some(to) => to.copy_from_slice(pixels),
-                None => to.copy_from_slice(&pixels[..to.len()]),
-            }
-        }
+        finish.rows(
+            vector,
+            block,
+            operand,
+            pixels,
+            0..plane,
+            &mut self.sums[block],
+        );
     }
 }
 
@@ -198,7 +314,7 @@ fn halves(blocks: usize, rows: usize) -> impl Iterator<Item = (usize, (usize, us
 
 /// What the sums of a tile are made of.
 struct Tile<'a, const BLOCKS: usize> {
-    planes: &'a [f32],
+    padded: &'a [Lanes],
     input: &'a Padded,
     weights: [&'a [Lanes]; BLOCKS],
     bias: [Lanes; BLOCKS],
@@ -219,8 +335,9 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
             *sums = [[vector.load(bias); PIXELS]; ROWS];
         }
         let span = (PIXELS - 1) * S + K;
-        let planes = self.planes.chunks_exact(self.input.plane());
-        for (channel, plane) in planes.enumerate() {
+        for channel in 0..self.input.channels {
+            let (block, lane) = (channel / LANES, channel % LANES);
+            let pixels = &self.padded[block * self.input.block()..][..self.input.block()];
             for ky in 0..K {
                 let mut weights = [[vector.splat(0.); K]; BLOCKS];
                 for (registers, weights) in weights.iter_mut().zip(&self.weights) {
@@ -231,12 +348,12 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
                 }
                 unrolled!(row in [0, 1] below ROWS, {
                     let start = ((y + row) * S + ky) * self.input.row + x * S;
-                    let line = &plane[start..start + span];
+                    let line = &pixels[start..start + span];
                     unrolled!(
                         position in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
                         below span,
                         {
-                            let pixel = vector.splat(line[position]);
+                            let pixel = vector.splat(line[position].0[lane]);
                             for (sums, weights) in sums.iter_mut().zip(&weights) {
                                 for (kx, &weight) in weights.iter().enumerate() {
                                     let offset = position.wrapping_sub(kx);
@@ -272,7 +389,7 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
         const PART: usize = TILE / 2;
         for (half, (b, row)) in halves(BLOCKS, ROWS) {
             let tile = Tile {
-                planes: self.planes,
+                padded: self.padded,
                 input: self.input,
                 weights: [self.weights[b]],
                 bias: [self.bias[b]],

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
+use crate::images::Extent;
 use crate::input;
 
 /// The sizes of a convolution of x `[batch, inputs, height, width]` with a weight
@@ -22,15 +23,15 @@ pub(crate) struct Convolution {
 }
 
 impl Convolution {
-    /// Checks the arguments of the operation `op`.
+    /// Checks the arguments of the operation `op`; `x` are the dimensions of x.
     pub(crate) fn new(
         op: &'static str,
-        x: &Tensor,
+        x: &[usize],
         weight: &Tensor,
         stride: usize,
         padding: usize,
     ) -> Result<Self> {
-        let [batch, inputs, height, width] = input::dims(op, "x", x, "[N, C, H, W]")?;
+        let [batch, inputs, height, width] = input::sizes(op, "x", x, "[N, C, H, W]")?;
         let [outputs, _, kernel, _] = input::dims(op, "weight", weight, "[O, I, K, K]")?;
         if weight.dims() != [outputs, inputs, kernel, kernel] || !matches!(kernel, 1 | 3) {
             let expected =
@@ -52,7 +53,7 @@ impl Convolution {
         }
         if height + 2 * padding < kernel || width + 2 * padding < kernel {
             let expected = format!("height and width of at least {}", kernel - 2 * padding);
-            return Err(input::wrong_shape(op, "x", x, expected));
+            return Err(input::wrong_sizes(op, "x", x, expected));
         }
         let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
         Ok(Self {
@@ -67,6 +68,22 @@ impl Convolution {
             out_height: out(height),
             out_width: out(width),
         })
+    }
+
+    /// The sizes of an image of x.
+    pub(crate) fn source(&self) -> Extent {
+        Extent {
+            channels: self.inputs,
+            plane: self.height * self.width,
+        }
+    }
+
+    /// The sizes of an image of the result.
+    pub(crate) fn target(&self) -> Extent {
+        Extent {
+            channels: self.outputs,
+            plane: self.out_height * self.out_width,
+        }
     }
 
     /// The shape of x.

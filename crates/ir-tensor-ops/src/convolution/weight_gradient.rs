@@ -1,6 +1,6 @@
 //! The weight gradient: ∂w\[o,i,ky,kx\] = Σ over images and pixels of ∂y\[o,y,x\] · x\[i,y+ky,x+kx\].
 //!
-//! The lanes are output channels, so ∂y is packed as a vector per pixel. For 16 output
+//! The lanes are output channels. For 16 output
 //! channels, a kernel row and 4 input channels, 4 × 3 vectors of sums stay in registers while
 //! the kernel runs over all pixels of an image, 8 vectors of ∂y at a time; each input pixel is
 //! broadcast once and meets the three ∂y vectors that lie under its taps. Narrow instruction
@@ -9,19 +9,19 @@
 //! Tried without gain: 8 input channels with 2 or 4 vectors of ∂y, which have as few loads but
 //! made the compiler move sums to memory.
 //!
-//! Images are dealt to slots whose number depends on the shape alone. A slot adds its images
-//! in order and the slots are added in order, so the bits do not depend on the threads; the
-//! chains of f32 additions are then as long as the pixels of an image, plus the images of a
-//! slot, plus the slots.
+//! The chains of f32 additions are as long as the pixels of an image, plus the images of a slot
+//! (slots.rs), plus the slots.
 
 use super::Source;
-use super::pack::{Blocked, Padded, TILE};
+use super::pack::{Padded, TILE};
 use super::product::Product;
 use super::shape::Convolution;
+use super::slots::Slots;
 use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::blocks;
+use crate::images::{Extent, Images};
 use crate::parallel;
-use crate::planes;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, Use};
 
 /// Input channels come in groups of this many, whatever the instruction set.
 const GROUP: usize = 4;
@@ -30,45 +30,48 @@ const GROUP: usize = 4;
 pub(super) fn weight_gradient(
     shape: &Convolution,
     x: Source<'_>,
-    gradient: &[f32],
+    gradient: Images<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
     let layout = Layout::new(shape);
-    let per_slot = shape.batch.div_ceil(layout.slots());
-    let slots = shape.batch.div_ceil(per_slot);
-    let size = layout.size();
-    let (sums, biases) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
-        let mut bias = vec![0f64; shape.outputs];
-        for index in slot * per_slot..shape.batch.min((slot + 1) * per_slot) {
-            arch::run(AddImage {
-                layout: &layout,
-                x: x.image(index, layout.x.image_size()),
-                gradient: &gradient[index * layout.gradient_size()..],
-                sums,
-                bias: &mut bias,
-            });
-        }
-        bias
-    });
-    let bias = (0..shape.outputs)
-        .map(|o| biases.iter().map(|bias| bias[o]).sum::<f64>() as f32)
-        .collect();
+    let (wanted, blocks) = (layout.slots(), layout.gradient.blocks());
+    let slots = Slots::fill(
+        shape.batch,
+        wanted,
+        layout.size(),
+        blocks,
+        |images, sums, bias| {
+            sums.fill(Lanes::ZERO);
+            for index in images {
+                arch::run(AddImage {
+                    layout: &layout,
+                    index,
+                    x,
+                    gradient,
+                    sums,
+                    bias,
+                });
+            }
+        },
+    );
     let row = shape.inputs * shape.kernel * shape.kernel;
     let weight = parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
         arch::run(AddSlots {
             layout: &layout,
-            sums: &sums[block * layout.block()..],
+            sums: &slots.sums[block * layout.block()..],
             row,
             to,
         });
     });
-    (weight, bias)
+    (weight, slots.bias_gradient(shape.outputs))
 }
 
 /// The sizes, and where the sums lie: [block of 16 outputs][group of 4 inputs][ky][input][kx].
 #[derive(Debug, Clone, Copy)]
 struct Layout {
     x: Padded,
-    gradient: Blocked,
+    gradient: Extent,
+    /// The width of ∂y.
+    width: usize,
     groups: usize,
     kernel: usize,
     stride: usize,
@@ -78,11 +81,11 @@ impl Layout {
     fn new(shape: &Convolution) -> Self {
         Self {
             x: Product::forward(shape).input,
-            gradient: Blocked {
+            gradient: Extent {
                 channels: shape.outputs,
-                height: shape.out_height,
-                width: shape.out_width,
+                plane: shape.out_height * shape.out_width,
             },
+            width: shape.out_width,
             groups: shape.inputs.div_ceil(GROUP),
             kernel: shape.kernel,
             stride: shape.stride,
@@ -96,12 +99,17 @@ impl Layout {
 
     /// The vectors of all sums.
     fn size(&self) -> usize {
-        self.gradient.channels.div_ceil(LANES) * self.block()
+        self.gradient.blocks() * self.block()
     }
 
-    /// The numbers of one image of ∂y.
-    fn gradient_size(&self) -> usize {
-        self.gradient.channels * self.gradient.height * self.gradient.width
+    /// The vectors of a row of ∂y, filled up to whole tiles.
+    fn row(&self) -> usize {
+        self.width.next_multiple_of(TILE)
+    }
+
+    /// The vectors of one block of ∂y with filled rows.
+    fn filled_block(&self) -> usize {
+        self.gradient.plane / self.width * self.row()
     }
 
     /// Sixteen slots where they take up to 32 MiB together, fewer for large weights, at least 4.
@@ -109,24 +117,35 @@ impl Layout {
         const BUDGET: usize = 32 << 20;
         (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16)
     }
-}
 
-impl<'a> Source<'a> {
-    fn image(self, index: usize, size: usize) -> Source<'a> {
-        Source {
-            values: &self.values[index * size..][..size],
-            norm: self.norm,
+    /// ∂y of one image with its rows filled up with zeros.
+    #[inline(always)]
+    fn fill_rows<'a, V: Vector>(
+        &self,
+        vector: V,
+        gradient: &'a [Lanes],
+        room: &'a mut [Lanes],
+    ) -> &'a [Lanes] {
+        if self.row() == self.width {
+            return gradient;
         }
+        let rows = room.chunks_exact_mut(self.row());
+        for (to, from) in rows.zip(gradient.chunks_exact(self.width)) {
+            blocks::copy(vector, from, to);
+            to[self.width..].fill(Lanes::ZERO);
+        }
+        room
     }
 }
 
 /// Adds the products of one image to the sums.
 struct AddImage<'a> {
     layout: &'a Layout,
+    index: usize,
     x: Source<'a>,
-    gradient: &'a [f32],
+    gradient: Images<'a>,
     sums: &'a mut [Lanes],
-    bias: &'a mut [f64],
+    bias: &'a mut [[f64; LANES]],
 }
 
 impl Kernel for AddImage<'_> {
@@ -135,23 +154,35 @@ impl Kernel for AddImage<'_> {
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) {
         let layout = self.layout;
-        let mut scratch = Scratch::take();
-        let size = layout.groups * GROUP * layout.x.plane();
-        let (x, gradient) = scratch.room(size, layout.gradient.size());
-        layout.x.pack(self.x.values, self.x.norm, x);
-        let image = &self.gradient[..layout.gradient_size()];
-        layout.gradient.pack(vector, image, gradient);
-        let plane = layout.gradient.height * layout.gradient.width;
-        for (sum, plane) in self.bias.iter_mut().zip(image.chunks_exact(plane)) {
-            *sum += planes::total(plane);
+        let (input, target) = (layout.x.extent(), layout.gradient);
+        let sizes = [
+            layout.x.size(),
+            target.blocks() * layout.filled_block(),
+            self.x.images.room(input, 1),
+            self.gradient.room(target, 1),
+        ];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [x, filled, turned, turned_gradient] = scratch.split(sizes);
+        let range = self.index..self.index + 1;
+        let image = self.x.images.blocked(vector, input, range.clone(), turned);
+        layout.x.pack(vector, image, self.x.norm, x);
+        let gradient = self
+            .gradient
+            .blocked(vector, target, range, turned_gradient);
+        for (total, pixels) in self
+            .bias
+            .iter_mut()
+            .zip(gradient.chunks_exact(target.plane))
+        {
+            blocks::add_total(vector, pixels, total);
         }
+        let gradient = layout.fill_rows(vector, gradient, filled);
         match (layout.kernel, layout.stride) {
             (1, 1) => add::<V, 1, 1>(vector, layout, x, gradient, self.sums),
             (1, _) => add::<V, 1, 2>(vector, layout, x, gradient, self.sums),
             (_, 1) => add::<V, 3, 1>(vector, layout, x, gradient, self.sums),
             (_, _) => add::<V, 3, 2>(vector, layout, x, gradient, self.sums),
         }
-        scratch.give_back();
     }
 }
 
@@ -159,21 +190,22 @@ impl Kernel for AddImage<'_> {
 fn add<V: Vector, const K: usize, const S: usize>(
     vector: V,
     layout: &Layout,
-    x: &[f32],
+    x: &[Lanes],
     gradient: &[Lanes],
     sums: &mut [Lanes],
 ) {
-    let blocks = gradient.chunks_exact(layout.gradient.block());
+    let blocks = gradient.chunks_exact(layout.filled_block());
     for (gradient, sums) in blocks.zip(sums.chunks_exact_mut(layout.block())) {
-        let groups = x.chunks_exact(GROUP * layout.x.plane());
-        for (x, sums) in groups.zip(sums.chunks_exact_mut(K * GROUP * K)) {
+        for (group, sums) in sums.chunks_exact_mut(K * GROUP * K).enumerate() {
+            let (block, lane) = (group * GROUP / LANES, group * GROUP % LANES);
+            let x = &x[block * layout.x.block()..][..layout.x.block()];
             for (ky, sums) in sums.chunks_exact_mut(GROUP * K).enumerate() {
                 if V::WIDE {
-                    add_channels::<V, K, S, GROUP>(vector, layout, x, ky, gradient, sums);
+                    add_channels::<V, K, S, GROUP>(vector, layout, (x, lane), ky, gradient, sums);
                 } else {
                     const PART: usize = GROUP / 2;
-                    let parts = x.chunks_exact(PART * layout.x.plane());
-                    for (x, sums) in parts.zip(sums.chunks_exact_mut(PART * K)) {
+                    for (part, sums) in sums.chunks_exact_mut(PART * K).enumerate() {
+                        let x = (x, lane + part * PART);
                         add_channels::<V, K, S, PART>(vector, layout, x, ky, gradient, sums);
                     }
                 }
@@ -182,19 +214,19 @@ fn add<V: Vector, const K: usize, const S: usize>(
     }
 }
 
-/// One kernel row of `CHANNELS` input channels.
+/// One kernel row of `CHANNELS` input channels, the first of them in lane `first` of x.
 #[inline(always)]
 fn add_channels<V: Vector, const K: usize, const S: usize, const CHANNELS: usize>(
     vector: V,
     layout: &Layout,
-    x: &[f32],
+    (x, first): (&[Lanes], usize),
     ky: usize,
     gradient: &[Lanes],
     to: &mut [Lanes],
 ) {
     let span = (TILE - 1) * S + K;
     let mut sums = [[vector.splat(0.); K]; CHANNELS];
-    for (y, gradient) in gradient.chunks_exact(layout.gradient.row()).enumerate() {
+    for (y, gradient) in gradient.chunks_exact(layout.row()).enumerate() {
         let row = (y * S + ky) * layout.x.row;
         for (step, gradient) in gradient.as_chunks::<TILE>().0.iter().enumerate() {
             let start = row + step * TILE * S;
@@ -202,22 +234,24 @@ fn add_channels<V: Vector, const K: usize, const S: usize, const CHANNELS: usize
             for (register, lanes) in pixels.iter_mut().zip(gradient) {
                 *register = vector.load(lanes);
             }
-            unrolled!(channel in [0, 1, 2, 3] below CHANNELS, {
-                let line = &x[channel * layout.x.plane() + start..][..span];
-                unrolled!(
-                    position in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
-                    below span,
-                    {
-                        let pixel = vector.splat(line[position]);
-                        for (kx, sum) in sums[channel].iter_mut().enumerate() {
-                            let offset = position.wrapping_sub(kx);
-                            if offset % S == 0 && offset / S < TILE {
-                                *sum = vector.multiply_add(pixel, pixels[offset / S], *sum);
+            let line = &x[start..start + span];
+            unrolled!(
+                position in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
+                below span,
+                {
+                    if let Some(values) = line[position].0[first..].first_chunk::<CHANNELS>() {
+                        unrolled!(channel in [0, 1, 2, 3] below CHANNELS, {
+                            let value = vector.splat(values[channel]);
+                            for (kx, sum) in sums[channel].iter_mut().enumerate() {
+                                let offset = position.wrapping_sub(kx);
+                                if offset % S == 0 && offset / S < TILE {
+                                    *sum = vector.multiply_add(value, pixels[offset / S], *sum);
+                                }
                             }
-                        }
+                        });
                     }
-                );
-            });
+                }
+            );
         }
     }
     for (to, sums) in to.chunks_exact_mut(K).zip(&sums) {

@@ -2,9 +2,11 @@
 
 use candle_core::Tensor;
 
-use crate::convolution::{self, Convolution, Source};
+use crate::convolution::{self, Convolution, Finish, Incoming, Source};
 use crate::error::Result;
+use crate::images::{Images, ImagesMut};
 use crate::input::{self, Input, Output};
+use crate::parallel;
 
 /// y\[n,o\] = bias\[o\] + Σ_i x\[n,i\] ⋆ weight\[o,i\], the cross-correlation that deep learning
 /// calls convolution.
@@ -48,16 +50,20 @@ pub(crate) fn conv2d_output(
     stride: usize,
     padding: usize,
 ) -> Result<Output> {
-    let shape = Convolution::new(op, x, weight, stride, padding)?;
+    let shape = Convolution::new(op, x.dims(), weight, stride, padding)?;
     let (x, weight) = (Input::new(op, "x", x)?, Input::new(op, "weight", weight)?);
     let bias = bias
         .map(|bias| input::vector(op, "bias", bias, shape.outputs))
         .transpose()?;
-    let source = Source {
-        values: &x.values(),
-        norm: None,
-    };
-    let (y, _) = convolution::forward(&shape, source, &weight.values(), bias.as_deref(), |_, _| ());
+    let mut y = parallel::zeros(shape.batch * shape.target().numbers());
+    convolution::forward(
+        &shape,
+        Source::plain(Images::Planar(&x.values())),
+        &weight.values(),
+        bias.as_deref(),
+        Finish::Plain,
+        ImagesMut::Planar(&mut y),
+    );
     Ok(Output::new(y, &shape.output_shape()))
 }
 
@@ -108,25 +114,27 @@ pub fn conv2d_backward(
     wanted: Wanted,
 ) -> Result<Conv2dGradients> {
     const OP: &str = "conv2d_backward";
-    let shape = Convolution::new(OP, x, weight, stride, padding)?;
+    let shape = Convolution::new(OP, x.dims(), weight, stride, padding)?;
     let (x, weight) = (Input::new(OP, "x", x)?, Input::new(OP, "weight", weight)?);
     let gradient = Input::shaped(OP, "grad_output", grad_output, &shape.output_shape())?;
     let gradient = gradient.values();
+    let gradient = Images::Planar(&gradient);
     let mut gradients = Conv2dGradients {
         x: None,
         weight: None,
         bias: None,
     };
     if wanted.x {
-        let (dx, _) = convolution::input_gradient(&shape, &weight.values(), &gradient, |_, _| ());
+        let mut dx = parallel::zeros(shape.batch * shape.source().numbers());
+        let to = ImagesMut::Planar(&mut dx);
+        let gradient = Incoming::Whole(gradient);
+        convolution::input_gradient(&shape, &weight.values(), gradient, Finish::Plain, to);
         gradients.x = Some(input::output(dx, &shape.input_shape())?);
     }
     if wanted.weight {
-        let source = Source {
-            values: &x.values(),
-            norm: None,
-        };
-        let (dw, db) = convolution::weight_gradient(&shape, source, &gradient);
+        let x = x.values();
+        let source = Source::plain(Images::Planar(&x));
+        let (dw, db) = convolution::weight_gradient(&shape, source, gradient);
         gradients.weight = Some(input::output(dw, &shape.weight_shape())?);
         gradients.bias = Some(input::output(db, shape.outputs)?);
     }

@@ -2,10 +2,10 @@
 
 use candle_core::Tensor;
 
+use crate::arch::LANES;
 use crate::error::Result;
 use crate::input::{self, Input, Output};
 use crate::parallel;
-use crate::planes;
 
 /// y = x · weightᵀ + bias.
 ///
@@ -42,7 +42,7 @@ pub(crate) fn linear_output(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Resul
     let y = parallel::pieces(batch * outputs, outputs, |sample, y| {
         let x = &x[sample * inputs..][..inputs];
         for (output, y) in y.iter_mut().enumerate() {
-            *y = planes::dot(x, &weight[output * inputs..][..inputs]) + bias[output];
+            *y = dot(x, &weight[output * inputs..][..inputs]) + bias[output];
         }
     });
     Ok(Output::new(y, &[batch, outputs]))
@@ -91,13 +91,13 @@ pub fn linear_backward(
     let dx = parallel::pieces(batch * inputs, inputs, |sample, dx| {
         for output in 0..outputs {
             let factor = gradient[sample * outputs + output];
-            planes::add_scaled(factor, &weight[output * inputs..][..inputs], dx);
+            add_scaled(factor, &weight[output * inputs..][..inputs], dx);
         }
     });
     let dw = parallel::pieces(outputs * inputs, inputs, |output, dw| {
         for sample in 0..batch {
             let factor = gradient[sample * outputs + output];
-            planes::add_scaled(factor, &x[sample * inputs..][..inputs], dw);
+            add_scaled(factor, &x[sample * inputs..][..inputs], dw);
         }
     });
     let db = (0..outputs)
@@ -119,4 +119,28 @@ fn sizes(op: &'static str, x: &Tensor, weight: &Tensor) -> Result<[usize; 3]> {
     let [outputs, _] = input::dims(op, "weight", weight, "[O, I]")?;
     input::check_shape(op, "weight", weight, &[outputs, inputs])?;
     Ok([batch, inputs, outputs])
+}
+
+/// y ← y + factor · x.
+#[inline(always)]
+fn add_scaled(factor: f32, x: &[f32], y: &mut [f32]) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += factor * x;
+    }
+}
+
+/// Σ xᵢ yᵢ, in 16 chains that are added in f64.
+#[inline(always)]
+fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut lanes = [0f32; LANES];
+    for (x, y) in xs.iter().zip(ys) {
+        for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += x * y;
+        }
+    }
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *lane += x * y;
+    }
+    lanes.iter().map(|&lane| f64::from(lane)).sum::<f64>() as f32
 }

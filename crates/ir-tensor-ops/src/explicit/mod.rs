@@ -23,11 +23,11 @@ pub use linear::{LinearGradients, linear, linear_backward};
 pub(crate) use loss::cross_entropy_output;
 pub use loss::{cross_entropy, cross_entropy_backward};
 pub use norm_relu::{NormReluGradients, norm_relu, norm_relu_backward};
-pub(crate) use norm_relu::{norm_backward, norm_output};
+pub(crate) use norm_relu::{norm_backward, norm_output, through_norm};
 pub use norm_relu_convolution::{
     NormReluConv2dGradients, norm_relu_conv2d, norm_relu_conv2d_backward,
     norm_relu_conv2d_with_statistics,
 };
 pub(crate) use norm_relu_convolution::{frozen_input_gradient, norm_relu_conv2d_output};
-pub(crate) use pool::avg_pool2d_output;
+pub(crate) use pool::{Pooling, avg_pool2d_output};
 pub use pool::{avg_pool2d, avg_pool2d_backward};

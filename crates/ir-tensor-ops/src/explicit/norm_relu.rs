@@ -1,14 +1,15 @@
 //! Batch norm, with or without the ReLU after it.
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use crate::arch::{self, Kernel, Vector};
+use crate::blocks::{self, InputGradient, Sums};
 use crate::error::Result;
+use crate::images::{Extent, Images, ImagesMut};
 use crate::input::{self, Input, Output};
 use crate::norm::Norm;
-use crate::parallel;
-use crate::planes::{self, GradientSums};
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
 
 /// y = relu(norm(x)), x and y `[N, C, H, W]`.
 ///
@@ -73,26 +74,28 @@ pub fn norm_relu_backward(
     norm_backward("norm_relu_backward", x, norm, grad_output, true)
 }
 
-/// norm(x), or relu(norm(x)) if `relu`.
+/// [`norm_relu`], or batch norm alone, under the name `op`.
 pub(crate) fn norm_output(op: &'static str, x: &Tensor, norm: &Norm, relu: bool) -> Result<Output> {
-    norm.check(op, x)?;
-    let [_, channels, height, width] = input::dims(op, "x", x, "[N, C, H, W]")?;
+    norm.check(op, x.dims())?;
+    let (batch, extent) = extent(op, x)?;
     let x = Input::new(op, "x", x)?;
-    let (values, plane) = (x.values(), height * width);
-    let values: &[f32] = &values;
-    let size = channels * plane;
-    let y = parallel::pieces(values.len(), size, |index, y| {
-        arch::run(ApplyToImage {
+    let mut y = parallel::zeros(batch * extent.numbers());
+    let groups = ImagesMut::Planar(&mut y).groups(extent, 1);
+    let images = Images::Planar(&x.values());
+    parallel::for_each(groups, |index, y| {
+        arch::run(NormalizeImage {
             norm,
             relu,
-            x: &values[index * size..][..size],
+            extent,
+            images,
+            index,
             y,
         });
     });
     Ok(Output::new(y, x.tensor().shape()))
 }
 
-/// The gradients of norm(x), or of relu(norm(x)) if `relu`.
+/// The gradients of [`norm_output`].
 pub(crate) fn norm_backward(
     op: &'static str,
     x: &Tensor,
@@ -100,133 +103,163 @@ pub(crate) fn norm_backward(
     grad_output: &Tensor,
     relu: bool,
 ) -> Result<NormReluGradients> {
-    norm.check(op, x)?;
+    norm.check(op, x.dims())?;
     let gradient = Input::shaped(op, "grad_output", grad_output, x.dims())?;
+    let (batch, extent) = extent(op, x)?;
     let x = Input::new(op, "x", x)?;
-    let (values, gradient) = (x.values(), gradient.values());
-    let (values, gradient): (&[f32], &[f32]) = (&values, &gradient);
-    let size = values.len() / x.tensor().dims()[0];
-    let (dx, sums) = parallel::pieces_with(values.len(), size, 0., |index, dx| {
-        dx.copy_from_slice(&gradient[index * size..][..size]);
-        mask_and_sum(norm, relu, &values[index * size..][..size], dx)
-    });
-    finish(norm, values, dx, &sums, None, x.tensor().dims())
-}
-
-/// Sets what the ReLU blocked to 0 (if `relu`) in the gradient of one image, and sums what is
-/// left for each channel.
-pub(crate) fn mask_and_sum(
-    norm: &Norm,
-    relu: bool,
-    x: &[f32],
-    gradient: &mut [f32],
-) -> Vec<GradientSums> {
-    arch::run(MaskAndSum {
-        norm,
-        relu,
-        x,
-        gradient,
-    })
-}
-
-/// From the masked gradient of the norm's output to all gradients; `added` joins x's.
-pub(crate) fn finish(
-    norm: &Norm,
-    x: &[f32],
-    mut gradient: Vec<f32>,
-    sums: &[Vec<GradientSums>],
-    added: Option<&[f32]>,
-    shape: &[usize],
-) -> Result<NormReluGradients> {
-    let parameters = norm.gradients(sums);
-    let size = x.len() / sums.len();
-    gradient
-        .par_chunks_exact_mut(size)
-        .enumerate()
-        .for_each(|(index, gradient)| {
-            let range = index * size..(index + 1) * size;
-            arch::run(ToInput {
-                rules: &parameters.rules,
-                x: &x[range.clone()],
-                gradient,
-                added: added.map(|added| &added[range]),
-            });
+    let mut dx = parallel::copied(&gradient.values());
+    let mut sums = vec![Sums::ZERO; batch * extent.blocks()];
+    let groups = ImagesMut::Planar(&mut dx).groups(extent, 1);
+    let images = Images::Planar(&x.values());
+    let split = (groups, Pieces::of(&mut sums, extent.blocks()));
+    parallel::for_each(split, |index, (gradient, sums)| {
+        arch::run(MaskImage {
+            norm,
+            relu,
+            extent,
+            images,
+            index,
+            gradient,
+            sums,
         });
+    });
+    let parameters = norm.gradients(&sums);
+    let rules = &parameters.rules;
+    through_norm(rules, extent, images, None, ImagesMut::Planar(&mut dx));
     Ok(NormReluGradients {
-        x: input::output(gradient, shape)?,
+        x: input::output(dx, x.tensor().shape())?,
         gamma: input::output(parameters.gamma, norm.channels())?,
         beta: input::output(parameters.beta, norm.channels())?,
     })
 }
 
-struct ApplyToImage<'a> {
-    norm: &'a Norm,
-    relu: bool,
-    x: &'a [f32],
-    y: &'a mut [f32],
+/// Turns gradients of a norm's output into those of its input x, in place, and adds to them
+/// what reaches x on another way.
+pub(crate) fn through_norm(
+    rules: &[InputGradient],
+    extent: Extent,
+    x: Images<'_>,
+    added: Option<Images<'_>>,
+    gradient: ImagesMut<'_>,
+) {
+    parallel::for_each(gradient.groups(extent, 1), |index, gradient| {
+        arch::run(ThroughNorm {
+            rules,
+            extent,
+            x,
+            added,
+            index,
+            gradient,
+        });
+    });
 }
 
-impl Kernel for ApplyToImage<'_> {
+/// The batch and the sizes of its images.
+fn extent(op: &'static str, x: &Tensor) -> Result<(usize, Extent)> {
+    let [batch, channels, height, width] = input::dims(op, "x", x, "[N, C, H, W]")?;
+    let plane = height * width;
+    Ok((batch, Extent { channels, plane }))
+}
+
+/// y = norm(x), or relu(norm(x)), of one image.
+struct NormalizeImage<'a> {
+    norm: &'a Norm,
+    relu: bool,
+    extent: Extent,
+    images: Images<'a>,
+    index: usize,
+    y: ImagesMut<'a>,
+}
+
+impl Kernel for NormalizeImage<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) {
-        let plane = self.x.len() / self.norm.channels();
-        let planes = self
-            .x
-            .chunks_exact(plane)
-            .zip(self.y.chunks_exact_mut(plane));
-        for (&affine, (x, y)) in self.norm.affine().iter().zip(planes) {
-            planes::apply(affine, self.relu, x, y);
+    fn run<V: Vector>(mut self, vector: V) {
+        let extent = self.extent;
+        let sizes = [self.images.room(extent, 1), self.y.room(extent)];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [x, turned] = scratch.split(sizes);
+        let x = self
+            .images
+            .blocked(vector, extent, self.index..self.index + 1, x);
+        let y = self.y.blocked(turned).chunks_exact_mut(extent.plane);
+        for (affine, (x, y)) in self.norm.affine().iter().zip(x.chunks(extent.plane).zip(y)) {
+            blocks::normalize(vector, affine, self.relu, x, y);
         }
+        self.y.finish(vector, extent, turned);
     }
 }
 
-struct MaskAndSum<'a> {
+/// Masks and sums the gradient of one image.
+struct MaskImage<'a> {
     norm: &'a Norm,
     relu: bool,
-    x: &'a [f32],
-    gradient: &'a mut [f32],
+    extent: Extent,
+    images: Images<'a>,
+    index: usize,
+    gradient: ImagesMut<'a>,
+    sums: &'a mut [Sums],
 }
 
-impl Kernel for MaskAndSum<'_> {
-    type Output = Vec<GradientSums>;
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) -> Vec<GradientSums> {
-        let plane = self.x.len() / self.norm.channels();
-        let planes = self
-            .x
-            .chunks_exact(plane)
-            .zip(self.gradient.chunks_exact_mut(plane));
-        let mut sums = Vec::with_capacity(self.norm.channels());
-        for (&affine, (x, gradient)) in self.norm.affine().iter().zip(planes) {
-            sums.push(planes::mask_and_sum(affine, self.relu, x, gradient));
-        }
-        sums
-    }
-}
-
-struct ToInput<'a> {
-    rules: &'a [planes::InputGradient],
-    x: &'a [f32],
-    gradient: &'a mut [f32],
-    added: Option<&'a [f32]>,
-}
-
-impl Kernel for ToInput<'_> {
+impl Kernel for MaskImage<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) {
-        let plane = self.x.len() / self.rules.len();
-        for (channel, &rule) in self.rules.iter().enumerate() {
-            let range = channel * plane..(channel + 1) * plane;
-            let gradient = &mut self.gradient[range.clone()];
-            planes::input_gradient(rule, &self.x[range.clone()], gradient);
-            if let Some(added) = self.added {
-                planes::add(&added[range], gradient);
-            }
+    fn run<V: Vector>(mut self, vector: V) {
+        let extent = self.extent;
+        let sizes = [self.images.room(extent, 1), self.gradient.room(extent)];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [x, turned] = scratch.split(sizes);
+        let x = self
+            .images
+            .blocked(vector, extent, self.index..self.index + 1, x);
+        let gradient = self.gradient.loaded(vector, extent, turned);
+        let blocks = x
+            .chunks_exact(extent.plane)
+            .zip(gradient.chunks_exact_mut(extent.plane));
+        let norms = self.norm.affine().iter().zip(self.sums);
+        for ((affine, sums), (x, gradient)) in norms.zip(blocks) {
+            blocks::mask_and_sum(vector, affine, self.relu, x, gradient, sums);
         }
+        self.gradient.finish(vector, extent, turned);
+    }
+}
+
+/// Turns the gradient of one image.
+struct ThroughNorm<'a> {
+    rules: &'a [InputGradient],
+    extent: Extent,
+    x: Images<'a>,
+    added: Option<Images<'a>>,
+    index: usize,
+    gradient: ImagesMut<'a>,
+}
+
+impl Kernel for ThroughNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self, vector: V) {
+        let extent = self.extent;
+        let sizes = [
+            self.x.room(extent, 1),
+            self.added.map_or(0, |added| added.room(extent, 1)),
+            self.gradient.room(extent),
+        ];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [x, added, turned] = scratch.split(sizes);
+        let range = self.index..self.index + 1;
+        let x = self.x.blocked(vector, extent, range.clone(), x);
+        let added = self
+            .added
+            .map(|images| images.blocked(vector, extent, range, added));
+        let gradient = self.gradient.loaded(vector, extent, turned);
+        for (block, rule) in self.rules.iter().enumerate() {
+            let range = block * extent.plane..(block + 1) * extent.plane;
+            let added = added.map(|added| &added[range.clone()]);
+            blocks::input_gradient(vector, rule, &x[range.clone()], added, &mut gradient[range]);
+        }
+        self.gradient.finish(vector, extent, turned);
     }
 }

@@ -2,14 +2,15 @@
 
 use candle_core::Tensor;
 
-use crate::arch::{self, Kernel, Vector};
-use crate::convolution::{self, Convolution, Source};
+use crate::blocks::Sums;
+use crate::convolution::{self, Convolution, Finish, Incoming, Source};
 use crate::error::Result;
-use crate::explicit::norm_relu;
+use crate::explicit::norm_relu::{self, NormReluGradients};
+use crate::images::{Images, ImagesMut};
 use crate::input::{self, Input, Output};
 use crate::norm::Norm;
-use crate::planes;
-use crate::statistics::{self, ChannelStatistics};
+use crate::parallel;
+use crate::statistics::ChannelStatistics;
 
 /// y = conv(relu(norm(x)), weight) + bias + residual; relu(norm(x)) is never stored.
 ///
@@ -60,7 +61,7 @@ pub(crate) fn norm_relu_conv2d_output(
     residual: Option<&Tensor>,
 ) -> Result<Output> {
     let call = Call::new(op, x, norm, weight, stride, padding)?;
-    let (y, _) = call.forward(norm, bias, residual, |_| ())?;
+    let (y, _) = call.forward(norm, bias, residual, false)?;
     Ok(Output::new(y, &call.shape.output_shape()))
 }
 
@@ -103,11 +104,8 @@ pub fn norm_relu_conv2d_with_statistics(
         stride,
         padding,
     )?;
-    let plane = call.shape.out_height * call.shape.out_width;
-    let (y, moments) = call.forward(norm, bias, residual, |image| {
-        statistics::image_moments(image, plane)
-    })?;
-    let statistics = ChannelStatistics::merge(&moments, plane);
+    let (y, moments) = call.forward(norm, bias, residual, true)?;
+    let statistics = ChannelStatistics::merge(&moments, call.shape.target());
     Ok((input::output(y, &call.shape.output_shape())?, statistics))
 }
 
@@ -170,20 +168,15 @@ pub fn norm_relu_conv2d_backward(
         .map(|added| Input::shaped(OP, "residual_gradient", added, &shape.input_shape()))
         .transpose()?;
     let (x, gradient) = (call.x.values(), gradient.values());
-    let (x, gradient): (&[f32], &[f32]) = (&x, &gradient);
+    let (x, gradient) = (Images::Planar(&x), Images::Planar(&gradient));
     let source = Source {
-        values: x,
+        images: x,
         norm: Some(norm),
     };
     let (dw, db) = convolution::weight_gradient(shape, source, gradient);
-    let size = x.len() / shape.batch;
-    let (dz, sums) =
-        convolution::input_gradient(shape, &call.weight.values(), gradient, |index, dz| {
-            norm_relu::mask_and_sum(norm, true, &x[index * size..][..size], dz)
-        });
     let added = added.as_ref().map(Input::values);
-    let through_norm =
-        norm_relu::finish(norm, x, dz, &sums, added.as_deref(), &shape.input_shape())?;
+    let added = added.as_deref().map(Images::Planar);
+    let through_norm = call.input_gradient(norm, x, gradient, added)?;
     Ok(NormReluConv2dGradients {
         x: through_norm.x,
         gamma: through_norm.gamma,
@@ -204,16 +197,10 @@ pub(crate) fn frozen_input_gradient(
 ) -> Result<Tensor> {
     const OP: &str = "frozen_norm_relu_conv2d";
     let call = Call::new(OP, x, norm, weight, stride, padding)?;
-    let shape = &call.shape;
-    let gradient = Input::shaped(OP, "grad_output", grad_output, &shape.output_shape())?;
-    let x = call.x.values();
-    let x: &[f32] = &x;
-    let size = x.len() / shape.batch;
-    let (weight, gradient) = (call.weight.values(), gradient.values());
-    let (dz, sums) = convolution::input_gradient(shape, &weight, &gradient, |index, dz| {
-        norm_relu::mask_and_sum(norm, true, &x[index * size..][..size], dz)
-    });
-    Ok(norm_relu::finish(norm, x, dz, &sums, None, &shape.input_shape())?.x)
+    let gradient = Input::shaped(OP, "grad_output", grad_output, &call.shape.output_shape())?;
+    let (x, gradient) = (call.x.values(), gradient.values());
+    let (x, gradient) = (Images::Planar(&x), Images::Planar(&gradient));
+    Ok(call.input_gradient(norm, x, gradient, None)?.x)
 }
 
 /// The checked arguments that all of these have.
@@ -233,62 +220,69 @@ impl Call {
         stride: usize,
         padding: usize,
     ) -> Result<Self> {
-        norm.check(op, x)?;
+        norm.check(op, x.dims())?;
         Ok(Self {
             op,
-            shape: Convolution::new(op, x, weight, stride, padding)?,
+            shape: Convolution::new(op, x.dims(), weight, stride, padding)?,
             x: Input::new(op, "x", x)?,
             weight: Input::new(op, "weight", weight)?,
         })
     }
 
-    /// The forward pass; `look` sees every finished image.
-    fn forward<T: Send>(
+    /// The forward pass, and the moments of every image if they are wanted.
+    fn forward(
         &self,
         norm: &Norm,
         bias: &Tensor,
         residual: Option<&Tensor>,
-        look: impl Fn(&[f32]) -> T + Sync,
-    ) -> Result<(Vec<f32>, Vec<T>)> {
-        let bias = input::vector(self.op, "bias", bias, self.shape.outputs)?;
+        moments: bool,
+    ) -> Result<(Vec<f32>, Vec<Sums>)> {
+        let shape = &self.shape;
+        let bias = input::vector(self.op, "bias", bias, shape.outputs)?;
         let residual = residual
-            .map(|r| Input::shaped(self.op, "residual", r, &self.shape.output_shape()))
+            .map(|r| Input::shaped(self.op, "residual", r, &shape.output_shape()))
             .transpose()?;
         let residual = residual.as_ref().map(Input::values);
-        let residual: Option<&[f32]> = residual.as_deref();
-        let source = Source {
-            values: &self.x.values(),
-            norm: Some(norm),
-        };
-        let weight = self.weight.values();
-        let finish = |index: usize, image: &mut [f32]| {
-            if let Some(residual) = residual {
-                let residual = &residual[index * image.len()..][..image.len()];
-                arch::run(AddResidual { residual, image });
-            }
-            look(image)
-        };
-        Ok(convolution::forward(
-            &self.shape,
-            source,
-            &weight,
+        let mut y = parallel::zeros(shape.batch * shape.target().numbers());
+        let sums = convolution::forward(
+            shape,
+            Source {
+                images: Images::Planar(&self.x.values()),
+                norm: Some(norm),
+            },
+            &self.weight.values(),
             Some(&bias),
-            finish,
-        ))
+            Finish::Forward {
+                residual: residual.as_deref().map(Images::Planar),
+                moments,
+            },
+            ImagesMut::Planar(&mut y),
+        );
+        Ok((y, sums))
     }
-}
 
-/// Adds the residual to one image while it is in the cache.
-struct AddResidual<'a> {
-    residual: &'a [f32],
-    image: &'a mut [f32],
-}
-
-impl Kernel for AddResidual<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) {
-        planes::add(self.residual, self.image);
+    /// The gradients of x, γ and β.
+    fn input_gradient(
+        &self,
+        norm: &Norm,
+        x: Images<'_>,
+        gradient: Images<'_>,
+        added: Option<Images<'_>>,
+    ) -> Result<NormReluGradients> {
+        let (shape, extent) = (&self.shape, self.shape.source());
+        let mut dx = parallel::zeros(shape.batch * extent.numbers());
+        let finish = Finish::Backward { x, norm };
+        let to = ImagesMut::Planar(&mut dx);
+        let weight = self.weight.values();
+        let gradient = Incoming::Whole(gradient);
+        let sums = convolution::input_gradient(shape, &weight, gradient, finish, to);
+        let parameters = norm.gradients(&sums);
+        let to = ImagesMut::Planar(&mut dx);
+        norm_relu::through_norm(&parameters.rules, extent, x, added, to);
+        Ok(NormReluGradients {
+            x: input::output(dx, &shape.input_shape())?,
+            gamma: input::output(parameters.gamma, norm.channels())?,
+            beta: input::output(parameters.beta, norm.channels())?,
+        })
     }
 }

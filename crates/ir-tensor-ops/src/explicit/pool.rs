@@ -7,17 +7,17 @@ use crate::input::{self, Input, Output};
 use crate::parallel;
 
 /// The sizes of one pooling.
-struct Pooling {
-    kernel: usize,
-    width: usize,
-    plane: usize,
-    out_width: usize,
-    out_plane: usize,
-    out_shape: [usize; 4],
+pub(crate) struct Pooling {
+    pub(crate) kernel: usize,
+    pub(crate) width: usize,
+    pub(crate) plane: usize,
+    pub(crate) out_width: usize,
+    pub(crate) out_plane: usize,
+    pub(crate) out_shape: [usize; 4],
 }
 
 impl Pooling {
-    fn new(op: &'static str, dims: [usize; 4], kernel: usize) -> Result<Self> {
+    pub(crate) fn new(op: &'static str, dims: [usize; 4], kernel: usize) -> Result<Self> {
         let [batch, channels, height, width] = dims;
         if kernel == 0 || kernel > height.min(width) {
             return Err(Error::Setting {

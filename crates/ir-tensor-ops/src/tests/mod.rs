@@ -5,9 +5,11 @@
 //!   oracle's gradients against its values.
 //! - `winograd.rs` has the bound of the Winograd convolutions.
 //! - `convolution.rs`, `norm.rs` and `layers.rs` compare the operations with the oracle.
-//! - `threads.rs` compares the bits on pools of different sizes, `errors.rs` tries wrong
-//!   arguments, `per_sample.rs` the per-sample reductions.
+//! - `activation.rs` compares operations on activations with those on tensors, `threads.rs`
+//!   the bits on pools of different sizes, `errors.rs` tries wrong arguments, `per_sample.rs`
+//!   the per-sample reductions.
 
+mod activation;
 mod convolution;
 mod errors;
 mod finite_differences;

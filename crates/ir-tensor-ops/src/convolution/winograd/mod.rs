@@ -10,8 +10,8 @@
 //! for every chunk of tiles:                                       (tiling.rs)
 //!     v = Bᵀ x B for every tile and 16 input channels
 //!     m[position] = v[position] · u[position]                     (product.rs)
-//!     y = Aᵀ m A + bias for every tile and 16 output channels
-//!     transpose y and write whole rows of tiles of each channel
+//!     y = Aᵀ m A + bias + residual for every tile and 16 output channels
+//!     add a residual, take statistics while y is in the cache      (finish.rs)
 //! ```
 //!
 //! The input gradient is the same with ∂L/∂y in the place of x and the weight turned around;
@@ -27,13 +27,16 @@ mod transform;
 mod weight_gradient;
 mod weights;
 
-use super::Source;
+use super::incoming::{Incoming, IncomingImages};
 use super::pack::{self, Direction};
 use super::shape::Convolution;
+use super::{Finish, Source};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
+use crate::blocks::Sums;
+use crate::images::{Extent, ImagesMut};
 use crate::norm::Norm;
-use crate::parallel;
-use crate::scratch::Scratch;
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
 
 use tiling::{Tiles, Tiling};
 use transform::{OUTPUTS, POINTS};
@@ -62,13 +65,14 @@ pub(crate) fn weight_gradient_pays(shape: &Convolution) -> bool {
 }
 
 /// The forward pass; as the direct one.
-pub(super) fn forward<T: Send>(
+pub(super) fn forward(
     shape: &Convolution,
     source: Source<'_>,
     weight: &[f32],
     bias: Option<&[f32]>,
-    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> (Vec<f32>, Vec<T>) {
+    finish: Finish<'_>,
+    to: ImagesMut<'_>,
+) -> Vec<Sums> {
     let product = Product {
         tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
         sources: shape.inputs,
@@ -76,17 +80,19 @@ pub(super) fn forward<T: Send>(
         norm: source.norm,
         weights: Weights::new(shape, weight, Direction::Forward),
         bias: pack::vector(bias, shape.outputs),
+        finish,
     };
-    product.run(shape.batch, source.values, finish)
+    product.run(shape.batch, Incoming::Whole(source.images), to)
 }
 
 /// The input gradient; as the direct one.
-pub(super) fn input_gradient<T: Send>(
+pub(super) fn input_gradient(
     shape: &Convolution,
     weight: &[f32],
-    gradient: &[f32],
-    finish: impl Fn(usize, &mut [f32]) -> T + Sync,
-) -> (Vec<f32>, Vec<T>) {
+    gradient: Incoming<'_>,
+    finish: Finish<'_>,
+    to: ImagesMut<'_>,
+) -> Vec<Sums> {
     let product = Product {
         tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
         sources: shape.outputs,
@@ -94,8 +100,9 @@ pub(super) fn input_gradient<T: Send>(
         norm: None,
         weights: Weights::new(shape, weight, Direction::Backward),
         bias: pack::vector(None, shape.inputs),
+        finish,
     };
-    product.run(shape.batch, gradient, finish)
+    product.run(shape.batch, gradient, to)
 }
 
 /// A product of images with a weight.
@@ -103,43 +110,60 @@ struct Product<'a> {
     tiling: Tiling,
     sources: usize,
     targets: usize,
+    /// Applied to the images, with a ReLU, as they are read.
     norm: Option<&'a Norm>,
     weights: Weights,
     /// One vector per block of target channels.
     bias: Vec<Lanes>,
+    finish: Finish<'a>,
 }
 
 impl Product<'_> {
-    fn run<T: Send>(
-        &self,
-        batch: usize,
-        values: &[f32],
-        finish: impl Fn(usize, &mut [f32]) -> T + Sync,
-    ) -> (Vec<f32>, Vec<T>) {
-        let plane = self.tiling.plane();
-        let (from, to) = (self.sources * plane, self.targets * plane);
-        let unit = self.tiling.images;
-        let (y, finished) = parallel::pieces_with(batch * to, unit * to, 0., |index, output| {
-            let images = output.len() / to;
+    fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
+        let (unit, target) = (self.tiling.images, self.target());
+        let mut sums = vec![Sums::ZERO; batch * target.blocks()];
+        let room = from.room(self.source(), unit);
+        let images = (
+            from.groups(self.source(), batch, unit),
+            to.groups(target, unit),
+        );
+        let split = (images, Pieces::of(&mut sums, unit * target.blocks()));
+        parallel::for_each(split, |_, ((input, output), sums)| {
             arch::run(Unit {
                 product: self,
-                images: &values[index * unit * from..][..images * from],
+                room,
+                input,
                 output,
+                sums,
             });
-            let images = output.chunks_exact_mut(to).enumerate();
-            images
-                .map(|(image, output)| finish(index * unit + image, output))
-                .collect::<Vec<_>>()
         });
-        (y, finished.into_iter().flatten().collect())
+        sums
+    }
+
+    fn target(&self) -> Extent {
+        Extent {
+            channels: self.targets,
+            plane: self.tiling.plane(),
+        }
+    }
+
+    fn source(&self) -> Extent {
+        Extent {
+            channels: self.sources,
+            plane: self.tiling.plane(),
+        }
     }
 }
 
 /// The product of a few images, for one thread.
 struct Unit<'a> {
     product: &'a Product<'a>,
-    images: &'a [f32],
-    output: &'a mut [f32],
+    /// The scratch memory that reading the images takes.
+    room: usize,
+    input: IncomingImages<'a>,
+    output: ImagesMut<'a>,
+    /// One for each block of each image.
+    sums: &'a mut [Sums],
 }
 
 impl Kernel for Unit<'_> {
@@ -147,107 +171,145 @@ impl Kernel for Unit<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self, vector: V) {
-        let Product {
-            tiling,
-            sources,
-            targets,
-            norm,
-            weights,
-            ..
-        } = self.product;
-        let images = self.images.len() / (sources * tiling.plane());
-        let (from, to) = (tiling.tiles_of(*sources), tiling.tiles_of(*targets));
-        let pixels = (OUTPUTS * tiling.width).next_multiple_of(LANES);
-        let strip_size = tiling.strip_size().max(pixels);
-        let mut scratch = Scratch::take();
-        let (_, room) = scratch.room(0, strip_size + from.size() + to.size());
-        let (strip, room) = room.split_at_mut(strip_size);
-        let (v, m) = room.split_at_mut(from.size());
+        let product = self.product;
+        let (tiling, weights, finish) = (&product.tiling, &product.weights, &product.finish);
+        let (source, target) = (product.source(), product.target());
+        let range = self.input.range.clone();
+        let images = range.len();
+        let (from, to) = (
+            tiling.tiles_of(source.channels),
+            tiling.tiles_of(target.channels),
+        );
+        let sizes = [
+            tiling.strip_size(),
+            from.size(),
+            to.size(),
+            self.room,
+            finish.operand().map_or(0, |o| o.room(target, images)),
+            self.output.room(target),
+        ];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [strip, v, m, inputs, operand, turned] = scratch.split(sizes);
+        let inputs = self.input.blocked(vector, inputs);
+        let operand = match finish.operand() {
+            Some(images) => images.blocked(vector, target, range, operand),
+            None => &[],
+        };
+        let output = self.output.blocked(turned);
         for strips in tiling.strips() {
-            tiling.transform_inputs(vector, self.images, *sources, *norm, strips, strip, v);
+            let norm = product.norm;
+            tiling.transform_inputs(vector, inputs, source.channels, norm, strips, strip, v);
             let tiles = images * strips.1 * tiling.columns;
             product::multiply(vector, tiles, (from, v), weights, (to, m));
-            self.outputs(vector, strips, (to, m), &mut strip[..pixels]);
+            let mut outputs = Outputs {
+                product,
+                tiles: to,
+                operand,
+                output: &mut *output,
+                sums: &mut *self.sums,
+            };
+            outputs.write(vector, strips, m);
         }
-        scratch.give_back();
+        self.output.finish(vector, target, turned);
     }
 }
 
-impl Unit<'_> {
-    /// Transforms the outputs of a chunk, and writes them; `line` has room for the pixels of a
-    /// row of tiles.
+/// Where the outputs of a chunk go.
+struct Outputs<'a> {
+    product: &'a Product<'a>,
+    tiles: Tiles,
+    operand: &'a [Lanes],
+    output: &'a mut [Lanes],
+    sums: &'a mut [Sums],
+}
+
+impl Outputs<'_> {
+    /// Transforms the outputs of a chunk, writes them, and finishes them.
     #[inline(always)]
-    fn outputs<V: Vector>(
-        &mut self,
-        vector: V,
-        (first, rows): (usize, usize),
-        (tiles, m): (Tiles, &[Lanes]),
-        line: &mut [Lanes],
-    ) {
+    fn write<V: Vector>(&mut self, vector: V, (first, rows): (usize, usize), m: &[Lanes]) {
         let tiling = &self.product.tiling;
-        let (plane, width) = (tiling.plane(), tiling.width);
-        let images = self.output.chunks_exact_mut(self.product.targets * plane);
-        for (image, output) in images.enumerate() {
-            for (block, planes) in output.chunks_mut(LANES * plane).enumerate() {
-                let bias = vector.load(&self.product.bias[block]);
-                for row in 0..rows {
-                    for column in 0..tiling.columns {
-                        let tile = (image * rows + row) * tiling.columns + column;
-                        let m = &m[tiles.at(tile, block)..];
-                        let to = &mut line[OUTPUTS * column..];
-                        let kept = OUTPUTS.min(width - OUTPUTS * column);
-                        transform_output(vector, m, tiles.position, bias, to, width, kept);
+        let (plane, width, blocks) = (tiling.plane(), tiling.width, self.tiles.blocks);
+        let written = OUTPUTS * first * width..plane.min(OUTPUTS * (first + rows) * width);
+        let images = self.output.chunks_exact_mut(plane).zip(&mut *self.sums);
+        for (index, (pixels, sums)) in images.enumerate() {
+            let (image, block) = (index / blocks, index % blocks);
+            let bias = vector.load(&self.product.bias[block]);
+            let operand = self.operand.get(index * plane..(index + 1) * plane);
+            let residual = operand.filter(|_| self.product.finish.adds());
+            for row in 0..rows {
+                let top = OUTPUTS * (first + row);
+                for column in 0..tiling.columns {
+                    let tile = (image * rows + row) * tiling.columns + column;
+                    let corner = top * width + OUTPUTS * column;
+                    Tile {
+                        m: &m[self.tiles.at(tile, block)..],
+                        position: self.tiles.position,
+                        width,
+                        rows: OUTPUTS.min(tiling.height - top),
+                        columns: OUTPUTS.min(width - OUTPUTS * column),
                     }
-                    let start = OUTPUTS * (first + row) * width;
-                    let end = plane.min(start + OUTPUTS * width);
-                    for (step, matrix) in line.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-                        let start = start + step * LANES;
-                        if start >= end {
-                            break;
-                        }
-                        vector.transpose(matrix);
-                        let end = end.min(start + LANES);
-                        for (plane, lanes) in planes.chunks_exact_mut(plane).zip(matrix) {
-                            let to = &mut plane[start..end];
-                            match to.first_chunk_mut() {
-                                Some(to) => *to = lanes.0,
-                                None => to.copy_from_slice(&lanes.0[..to.len()]),
-                            }
-                        }
-                    }
+                    .write(
+                        vector,
+                        bias,
+                        residual.map(|residual| &residual[corner..]),
+                        &mut pixels[corner..],
+                    );
                 }
             }
+            self.product
+                .finish
+                .rows(vector, block, operand, pixels, written.clone(), sums);
         }
     }
 }
 
-/// Aᵀ m A + bias of one tile, of which the first `kept` pixels of a row are written.
-#[inline(always)]
-fn transform_output<V: Vector>(
-    vector: V,
-    m: &[Lanes],
+/// One transformed tile of outputs, and how much of it lies within the image.
+struct Tile<'a> {
+    m: &'a [Lanes],
     position: usize,
-    bias: V::Register,
-    to: &mut [Lanes],
     width: usize,
-    kept: usize,
-) {
-    let mut columns = [[vector.splat(0.); OUTPUTS]; POINTS];
-    for (x, to) in columns.iter_mut().enumerate() {
-        let mut column = [vector.splat(0.); POINTS];
-        for (y, register) in column.iter_mut().enumerate() {
-            *register = vector.load(&m[(y * POINTS + x) * position]);
+    rows: usize,
+    columns: usize,
+}
+
+impl Tile<'_> {
+    /// Aᵀ m A + bias + residual.
+    #[inline(always)]
+    fn write<V: Vector>(
+        &self,
+        vector: V,
+        bias: V::Register,
+        residual: Option<&[Lanes]>,
+        to: &mut [Lanes],
+    ) {
+        let mut columns = [[vector.splat(0.); OUTPUTS]; POINTS];
+        for (x, to) in columns.iter_mut().enumerate() {
+            let mut column = [vector.splat(0.); POINTS];
+            for (y, register) in column.iter_mut().enumerate() {
+                *register = vector.load(&self.m[(y * POINTS + x) * self.position]);
+            }
+            *to = transform::output(vector, column);
         }
-        *to = transform::output(vector, column);
-    }
-    for y in 0..OUTPUTS {
-        let mut line = [vector.splat(0.); POINTS];
-        for (register, column) in line.iter_mut().zip(&columns) {
-            *register = column[y];
-        }
-        let pixels = transform::output(vector, line);
-        for (to, &pixel) in to[y * width..][..kept].iter_mut().zip(&pixels) {
-            vector.store(vector.add(pixel, bias), to);
+        for y in 0..OUTPUTS {
+            let mut line = [vector.splat(0.); POINTS];
+            for (register, column) in line.iter_mut().zip(&columns) {
+                *register = column[y];
+            }
+            if y >= self.rows {
+                break;
+            }
+            let pixels = transform::output(vector, line);
+            let row = y * self.width;
+            for (x, &pixel) in pixels.iter().enumerate() {
+                if x >= self.columns {
+                    break;
+                }
+                let mut pixel = vector.add(pixel, bias);
+                if let Some(residual) = residual {
+                    pixel = vector.add(pixel, vector.load(&residual[row + x]));
+                }
+                vector.store(pixel, &mut to[row + x]);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::tiling::{GROUP, Tiles};
 use super::transform::POSITIONS;
-use crate::arch::{LANES, Lanes, Vector, unrolled};
+use crate::arch::{Lanes, Vector, unrolled};
 use crate::convolution::winograd::weights::Weights;
 
 /// Multiplies `tiles` tiles at every position.
@@ -59,14 +59,10 @@ impl Product<'_> {
         position: usize,
         to: &mut [Lanes],
     ) -> usize {
-        let mut lines: [&[Lanes]; BLOCKS] = [&[]; BLOCKS];
-        for (b, line) in lines.iter_mut().enumerate() {
-            *line = weights.line(self.block + b, position);
-        }
         for tile in (0..self.tiles).step_by(TILES) {
             let from = &self.from[tile / GROUP * self.sources.blocks * GROUP..];
             let from = &from[..self.sources.blocks * GROUP];
-            let sums = sum::<V, BLOCKS, TILES>(vector, from, tile % GROUP, &lines);
+            let sums = self.sum::<V, BLOCKS, TILES>(vector, weights, position, from, tile % GROUP);
             for (b, sums) in sums.iter().enumerate() {
                 let to = &mut to[self.targets.at(tile, self.block + b)..][..TILES];
                 for (to, &sum) in to.iter_mut().zip(sums) {
@@ -76,38 +72,39 @@ impl Product<'_> {
         }
         BLOCKS
     }
-}
 
-/// Σ over the source channels, for `TILES` tiles of a group.
-#[inline(always)]
-fn sum<V: Vector, const BLOCKS: usize, const TILES: usize>(
-    vector: V,
-    group: &[Lanes],
-    first: usize,
-    lines: &[&[Lanes]; BLOCKS],
-) -> [[V::Register; TILES]; BLOCKS] {
-    let mut sums = [[vector.splat(0.); TILES]; BLOCKS];
-    for (block, tiles) in group.as_chunks::<GROUP>().0.iter().enumerate() {
-        let Some(tiles) = tiles[first..].first_chunk::<TILES>() else {
-            break;
-        };
-        let channels = (lines[0].len() - block * LANES).min(LANES);
-        let mut weights: [&[Lanes]; BLOCKS] = [&[]; BLOCKS];
-        for (weights, line) in weights.iter_mut().zip(lines) {
-            *weights = &line[block * LANES..][..channels];
-        }
-        for channel in 0..channels {
-            let mut taps = [vector.splat(0.); BLOCKS];
-            for (register, weights) in taps.iter_mut().zip(&weights) {
-                *register = vector.load(&weights[channel]);
+    /// Σ over the source channels, for `TILES` tiles of a group.
+    #[inline(always)]
+    fn sum<V: Vector, const BLOCKS: usize, const TILES: usize>(
+        &self,
+        vector: V,
+        weights: &Weights,
+        position: usize,
+        group: &[Lanes],
+        first: usize,
+    ) -> [[V::Register; TILES]; BLOCKS] {
+        let mut sums = [[vector.splat(0.); TILES]; BLOCKS];
+        for (block, tiles) in group.as_chunks::<GROUP>().0.iter().enumerate() {
+            let Some(tiles) = tiles[first..].first_chunk::<TILES>() else {
+                break;
+            };
+            let mut lines: [&[Lanes]; BLOCKS] = [&[]; BLOCKS];
+            for (b, line) in lines.iter_mut().enumerate() {
+                *line = weights.line(self.block + b, block, position);
             }
-            unrolled!(tile in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] below TILES, {
-                let value = vector.splat(tiles[tile].0[channel]);
-                for (sums, &tap) in sums.iter_mut().zip(&taps) {
-                    sums[tile] = vector.multiply_add(value, tap, sums[tile]);
+            for channel in 0..lines[0].len() {
+                let mut taps = [vector.splat(0.); BLOCKS];
+                for (register, line) in taps.iter_mut().zip(&lines) {
+                    *register = vector.load(&line[channel]);
                 }
-            });
+                unrolled!(tile in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15] below TILES, {
+                    let value = vector.splat(tiles[tile].0[channel]);
+                    for (sums, &tap) in sums.iter_mut().zip(&taps) {
+                        sums[tile] = vector.multiply_add(value, tap, sums[tile]);
+                    }
+                });
+            }
         }
+        sums
     }
-    sums
 }

@@ -10,8 +10,8 @@
 
 use super::transform::{self, OUTPUTS, POINTS, POSITIONS};
 use crate::arch::{LANES, Lanes, Vector};
+use crate::blocks::{self, Affine};
 use crate::norm::Norm;
-use crate::planes::Affine;
 
 /// The tiles of a group.
 pub(super) const GROUP: usize = 16;
@@ -88,65 +88,42 @@ impl Tiling {
             .map(move |first| (first, strip.min(rows - first)))
     }
 
-    /// Packs `rows` rows of tiles of up to 16 planes, or of relu(norm(planes)), as a vector
-    /// per pixel, with a margin of one pixel and what the last tiles stick out written as zeros.
+    /// Copies rows of tiles of one block of an image, or relu(norm(image)), into `to`, with a
+    /// margin of one pixel and what the last tiles stick out written as zeros.
     #[inline(always)]
     fn pack<V: Vector>(
         &self,
         vector: V,
-        planes: &[f32],
-        norm: Option<&[Affine]>,
+        pixels: &[Lanes],
+        norm: Option<&Affine>,
         (first, rows): (usize, usize),
         to: &mut [Lanes],
     ) {
-        let (top, row, width) = (OUTPUTS * first, self.row(), self.width);
-        let (above, below) = (top.saturating_sub(1), OUTPUTS * (first + rows) + 1);
-        let (start, end) = (above * width, below.min(self.height) * width);
-        for (y, line) in to
-            .chunks_exact_mut(row)
-            .take(OUTPUTS * rows + 2)
-            .enumerate()
-        {
-            if (1..=self.height).contains(&(top + y)) {
-                line[0] = Lanes::ZERO;
-                line[1 + width..].fill(Lanes::ZERO);
-            } else {
+        let (top, width) = (OUTPUTS * first, self.width);
+        let lines = to.chunks_exact_mut(self.row()).take(OUTPUTS * rows + 2);
+        for (y, line) in lines.enumerate() {
+            let y = top + y;
+            if !(1..=self.height).contains(&y) {
                 line.fill(Lanes::ZERO);
+                continue;
             }
-        }
-        for from in (start..end).step_by(LANES) {
-            let mut matrix = [Lanes::ZERO; LANES];
-            let lines = matrix.iter_mut().zip(planes.chunks_exact(self.plane()));
-            for (channel, (lanes, plane)) in lines.enumerate() {
-                let pixels = &plane[from..end.min(from + LANES)];
-                match pixels.first_chunk() {
-                    Some(&all) => lanes.0 = all,
-                    None => lanes.0[..pixels.len()].copy_from_slice(pixels),
-                }
-                if let Some(norm) = norm {
-                    for x in &mut lanes.0 {
-                        *x = norm[channel].relu_at(*x);
-                    }
-                }
-            }
-            vector.transpose(&mut matrix);
-            let (mut at, end) = (from, end.min(from + LANES));
-            while at < end {
-                let (y, x) = (at / width + 1 - top, at % width);
-                let run = (width - x).min(end - at);
-                let pixels = &matrix[at - from..][..run];
-                to[y * row + x + 1..][..run].copy_from_slice(pixels);
-                at += run;
+            line[0] = Lanes::ZERO;
+            line[1 + width..].fill(Lanes::ZERO);
+            let from = &pixels[(y - 1) * width..][..width];
+            let to = &mut line[1..1 + width];
+            match norm {
+                Some(norm) => blocks::normalize(vector, norm, true, from, to),
+                None => blocks::copy(vector, from, to),
             }
         }
     }
 
-    /// Bᵀ x B of the tiles of a chunk, of x or relu(norm(x)).
+    /// Bᵀ x B of the tiles of a chunk of blocked images, of x or relu(norm(x)).
     #[inline(always)]
     pub(super) fn transform_inputs<V: Vector>(
         &self,
         vector: V,
-        images: &[f32],
+        images: &[Lanes],
         channels: usize,
         norm: Option<&Norm>,
         strips: (usize, usize),
@@ -156,12 +133,12 @@ impl Tiling {
         self.transform::<V, true>(vector, images, channels, norm, strips, strip, to);
     }
 
-    /// A ∂y Aᵀ of the tiles of a chunk.
+    /// A ∂y Aᵀ of the tiles of a chunk of blocked images.
     #[inline(always)]
     pub(super) fn transform_gradients<V: Vector>(
         &self,
         vector: V,
-        images: &[f32],
+        images: &[Lanes],
         channels: usize,
         strips: (usize, usize),
         strip: &mut [Lanes],
@@ -175,7 +152,7 @@ impl Tiling {
     fn transform<V: Vector, const INPUTS: bool>(
         &self,
         vector: V,
-        images: &[f32],
+        images: &[Lanes],
         channels: usize,
         norm: Option<&Norm>,
         (first, rows): (usize, usize),
@@ -183,10 +160,11 @@ impl Tiling {
         to: &mut [Lanes],
     ) {
         let tiles = self.tiles_of(channels);
-        for (image, planes) in images.chunks_exact(channels * self.plane()).enumerate() {
-            for (block, planes) in planes.chunks(LANES * self.plane()).enumerate() {
-                let norm = norm.map(|norm| &norm.affine()[block * LANES..]);
-                self.pack(vector, planes, norm, (first, rows), strip);
+        let images = images.chunks_exact(tiles.blocks * self.plane());
+        for (image, pixels) in images.enumerate() {
+            for (block, pixels) in pixels.chunks_exact(self.plane()).enumerate() {
+                let norm = norm.map(|norm| &norm.affine()[block]);
+                self.pack(vector, pixels, norm, (first, rows), strip);
                 for row in 0..rows {
                     for column in 0..self.columns {
                         let tile = (image * rows + row) * self.columns + column;

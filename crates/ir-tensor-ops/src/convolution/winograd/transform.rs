@@ -125,49 +125,67 @@ pub(super) type Doubles = [f64; LANES];
 /// G w Gᵀ.
 #[inline(always)]
 pub(super) fn weight(w: &[Doubles; TAPS * TAPS]) -> [Doubles; POSITIONS] {
-    let mut columns = [[[0.; LANES]; TAPS]; POINTS];
+    let mut columns = [[[0.; LANES]; POINTS]; TAPS];
+    for (kx, column) in columns.iter_mut().enumerate() {
+        *column = weight_line([&w[kx], &w[TAPS + kx], &w[2 * TAPS + kx]]);
+    }
     let mut u = [[0.; LANES]; POSITIONS];
-    for i in 0..POINTS {
-        for (row, g) in G[i].iter().enumerate() {
-            for kx in 0..TAPS {
-                add_scaled(*g, &w[row * TAPS + kx], &mut columns[i][kx]);
-            }
-        }
-        for j in 0..POINTS {
-            for kx in 0..TAPS {
-                add_scaled(G[j][kx], &columns[i][kx], &mut u[i * POINTS + j]);
-            }
-        }
+    for (i, row) in u.chunks_exact_mut(POINTS).enumerate() {
+        let line = weight_line([&columns[0][i], &columns[1][i], &columns[2][i]]);
+        row.copy_from_slice(&line);
     }
     u
+}
+
+/// G w. The rows for a and −a, and those for b and −b, share their even and odd parts.
+#[inline(always)]
+fn weight_line(w: [&Doubles; TAPS]) -> [Doubles; POINTS] {
+    let mut line = [[0.; LANES]; POINTS];
+    for lane in 0..LANES {
+        let [w0, w1, w2] = [w[0][lane], w[1][lane], w[2][lane]];
+        let (even_a, odd_a) = (G[1][0] * w0 + G[1][2] * w2, G[1][1] * w1);
+        let (even_b, odd_b) = (G[3][0] * w0 + G[3][2] * w2, G[3][1] * w1);
+        line[0][lane] = G[0][0] * w0;
+        line[1][lane] = even_a + odd_a;
+        line[2][lane] = even_a - odd_a;
+        line[3][lane] = even_b + odd_b;
+        line[4][lane] = even_b - odd_b;
+        line[5][lane] = w2;
+    }
+    line
 }
 
 /// Gᵀ u G, the adjoint of [`weight`].
 #[inline(always)]
 pub(super) fn weight_adjoint(u: &[Doubles; POSITIONS]) -> [Doubles; TAPS * TAPS] {
-    let mut columns = [[[0.; LANES]; TAPS]; POINTS];
+    let mut rows = [[[0.; LANES]; TAPS]; POINTS];
+    for (i, row) in rows.iter_mut().enumerate() {
+        let line: [&Doubles; POINTS] = std::array::from_fn(|j| &u[i * POINTS + j]);
+        *row = adjoint_line(line);
+    }
     let mut w = [[0.; LANES]; TAPS * TAPS];
-    for i in 0..POINTS {
-        for j in 0..POINTS {
-            for kx in 0..TAPS {
-                add_scaled(G[j][kx], &u[i * POINTS + j], &mut columns[i][kx]);
-            }
-        }
-        for (ky, g) in G[i].iter().enumerate() {
-            for kx in 0..TAPS {
-                add_scaled(*g, &columns[i][kx], &mut w[ky * TAPS + kx]);
-            }
+    for kx in 0..TAPS {
+        let line: [&Doubles; POINTS] = std::array::from_fn(|i| &rows[i][kx]);
+        let column = adjoint_line(line);
+        for (ky, taps) in column.iter().enumerate() {
+            w[ky * TAPS + kx] = *taps;
         }
     }
     w
 }
 
-/// y ← y + factor · x.
+/// Gᵀ u, the adjoint of [`weight_line`].
 #[inline(always)]
-fn add_scaled(factor: f64, x: &Doubles, y: &mut Doubles) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += factor * x;
+fn adjoint_line(u: [&Doubles; POINTS]) -> [Doubles; TAPS] {
+    let mut line = [[0.; LANES]; TAPS];
+    for lane in 0..LANES {
+        let (sum_a, difference_a) = (u[1][lane] + u[2][lane], u[1][lane] - u[2][lane]);
+        let (sum_b, difference_b) = (u[3][lane] + u[4][lane], u[3][lane] - u[4][lane]);
+        line[0][lane] = G[0][0] * u[0][lane] + G[1][0] * sum_a + G[3][0] * sum_b;
+        line[1][lane] = G[1][1] * difference_a + G[3][1] * difference_b;
+        line[2][lane] = G[1][2] * sum_a + G[3][2] * sum_b + u[5][lane];
     }
+    line
 }
 
 #[cfg(test)]

@@ -12,62 +12,61 @@
 //! registers while the kernel runs over the tiles of a chunk; then they are added to the sums
 //! in memory. Narrow instruction sets take 4 × 16.
 //!
-//! Images are dealt to slots, as in the direct kernel: the chains of f32 additions are as long
-//! as the tiles of a chunk, plus the chunks of a slot. The slots are added in f64, in which
-//! also the last map is computed.
+//! The chains of f32 additions are as long as the tiles of a chunk, plus the chunks of a slot
+//! (slots.rs). The slots are added in f64, in which also the last map is computed.
 
 use super::super::Source;
+use super::super::slots::Slots;
 use super::tiling::{GROUP, Tiles, Tiling};
 use super::transform::{self, POSITIONS};
 use super::weights::TAPS;
 use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::blocks;
 use crate::convolution::shape::Convolution;
-use crate::norm::Norm;
-use crate::parallel;
-use crate::planes;
-use crate::scratch::Scratch;
+use crate::images::{Extent, Images};
+use crate::parallel::{self, Panels};
+use crate::scratch::{Scratch, Use};
 
 /// The gradients of weight and bias; as the direct ones.
 pub(in super::super) fn weight_gradient(
     shape: &Convolution,
     x: Source<'_>,
-    gradient: &[f32],
+    gradient: Images<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
     let layout = Layout::new(shape);
-    let per_slot = shape.batch.div_ceil(layout.slots());
-    let slots = shape.batch.div_ceil(per_slot);
-    let size = layout.size();
-    let plane = layout.tiling.plane();
-    let (sums, biases) = parallel::pieces_with(slots * size, size, Lanes::ZERO, |slot, sums| {
-        let mut bias = vec![0f64; shape.outputs];
-        let end = shape.batch.min((slot + 1) * per_slot);
-        for first in (slot * per_slot..end).step_by(layout.tiling.images) {
-            let images = first..end.min(first + layout.tiling.images);
-            arch::run(AddImages {
-                layout: &layout,
-                x: &x.values
-                    [images.start * shape.inputs * plane..images.end * shape.inputs * plane],
-                norm: x.norm,
-                gradient: &gradient
-                    [images.start * shape.outputs * plane..images.end * shape.outputs * plane],
-                sums,
-                bias: &mut bias,
-            });
-        }
-        bias
-    });
-    let bias = (0..shape.outputs)
-        .map(|o| biases.iter().map(|bias| bias[o]).sum::<f64>() as f32)
-        .collect();
+    let (wanted, blocks) = (layout.slots(), layout.outputs.div_ceil(LANES));
+    let slots = Slots::fill(
+        shape.batch,
+        wanted,
+        layout.size(),
+        blocks,
+        |images, sums, bias| {
+            for first in images.clone().step_by(layout.tiling.images) {
+                arch::run(AddImages {
+                    layout: &layout,
+                    images: first..images.end.min(first + layout.tiling.images),
+                    fresh: first == images.start,
+                    x,
+                    gradient,
+                    sums,
+                    bias,
+                });
+            }
+        },
+    );
     let row = shape.inputs * TAPS;
-    let weight = parallel::pieces(shape.outputs * row, LANES * row, |block, to| {
+    let mut weight = vec![0.; shape.outputs * row];
+    let panels = Panels::of(&mut weight, row, (LANES, LANES * TAPS));
+    let across = shape.inputs.div_ceil(LANES);
+    parallel::for_each(panels, |panel, to| {
+        let (block, first) = (panel / across, panel % across * LANES);
         arch::run(Finish {
-            sums: &sums[block * layout.block()..],
+            sums: &slots.sums[block * layout.block() + first..],
             layout: &layout,
             to,
         });
     });
-    (weight, bias)
+    (weight, slots.bias_gradient(shape.outputs))
 }
 
 /// The sizes, and where the sums lie: [block of 16 outputs][position][input], the inputs filled
@@ -116,11 +115,13 @@ impl Layout {
 /// Adds the products of a few images to the sums.
 struct AddImages<'a> {
     layout: &'a Layout,
-    x: &'a [f32],
-    norm: Option<&'a Norm>,
-    gradient: &'a [f32],
+    images: std::ops::Range<usize>,
+    /// Whether nothing is in the sums yet.
+    fresh: bool,
+    x: Source<'a>,
+    gradient: Images<'a>,
     sums: &'a mut [Lanes],
-    bias: &'a mut [f64],
+    bias: &'a mut [[f64; LANES]],
 }
 
 impl Kernel for AddImages<'_> {
@@ -132,29 +133,49 @@ impl Kernel for AddImages<'_> {
             tiling,
             inputs,
             outputs,
-        } = self.layout;
-        for image in self.gradient.chunks_exact(outputs * tiling.plane()) {
-            for (sum, plane) in self.bias.iter_mut().zip(image.chunks_exact(tiling.plane())) {
-                *sum += planes::total(plane);
-            }
+        } = *self.layout;
+        let plane = tiling.plane();
+        let (source, target) = (
+            Extent {
+                channels: inputs,
+                plane,
+            },
+            Extent {
+                channels: outputs,
+                plane,
+            },
+        );
+        let (from, to) = (tiling.tiles_of(inputs), tiling.tiles_of(outputs));
+        let images = self.images.len();
+        let sizes = [
+            tiling.strip_size(),
+            from.size(),
+            to.size(),
+            self.x.images.room(source, images),
+            self.gradient.room(target, images),
+        ];
+        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
+        let [strip, v, d, x, gradient] = scratch.split(sizes);
+        let x = self
+            .x
+            .images
+            .blocked(vector, source, self.images.clone(), x);
+        let gradient = self.gradient.blocked(vector, target, self.images, gradient);
+        for (index, pixels) in gradient.chunks_exact(plane).enumerate() {
+            let total = &mut self.bias[index % target.blocks()];
+            blocks::add_total(vector, pixels, total);
         }
-        let images = self.x.len() / (inputs * tiling.plane());
-        let (from, to) = (tiling.tiles_of(*inputs), tiling.tiles_of(*outputs));
-        let mut scratch = Scratch::take();
-        let (_, room) = scratch.room(0, tiling.strip_size() + from.size() + to.size());
-        let (strip, room) = room.split_at_mut(tiling.strip_size());
-        let (v, d) = room.split_at_mut(from.size());
         for strips in tiling.strips() {
-            tiling.transform_inputs(vector, self.x, *inputs, self.norm, strips, strip, v);
-            tiling.transform_gradients(vector, self.gradient, *outputs, strips, strip, d);
+            tiling.transform_inputs(vector, x, inputs, self.x.norm, strips, strip, v);
+            tiling.transform_gradients(vector, gradient, outputs, strips, strip, d);
             let tiles = images * strips.1 * tiling.columns;
-            add(vector, self.layout, tiles, (from, v), (to, d), self.sums);
+            let sums = (self.fresh && strips.0 == 0, &mut *self.sums);
+            add(vector, self.layout, tiles, (from, v), (to, d), sums);
         }
-        scratch.give_back();
     }
 }
 
-/// Adds v ⊗ d of `tiles` tiles to the sums of every position.
+/// Adds v ⊗ d of `tiles` tiles to the sums of every position, or puts it there if nothing is.
 #[inline(always)]
 fn add<V: Vector>(
     vector: V,
@@ -162,7 +183,7 @@ fn add<V: Vector>(
     tiles: usize,
     (inputs, v): (Tiles, &[Lanes]),
     (outputs, d): (Tiles, &[Lanes]),
-    sums: &mut [Lanes],
+    (fresh, sums): (bool, &mut [Lanes]),
 ) {
     for position in 0..POSITIONS {
         let mut product = Product {
@@ -171,6 +192,7 @@ fn add<V: Vector>(
             v: &v[position * inputs.position..][..inputs.position],
             outputs,
             d: &d[position * outputs.position..][..outputs.position],
+            fresh,
             sums: &mut sums[position * layout.line()..],
             block: layout.block(),
         };
@@ -193,6 +215,7 @@ struct Product<'a> {
     v: &'a [Lanes],
     outputs: Tiles,
     d: &'a [Lanes],
+    fresh: bool,
     /// The sums of all blocks, from this position on in the first.
     sums: &'a mut [Lanes],
     /// The vectors from one block of sums to the next.
@@ -212,7 +235,11 @@ impl Product<'_> {
             for (b, sums) in sums.iter().enumerate() {
                 let to = &mut self.sums[(first + b) * self.block + input..][..CHANNELS];
                 for (to, &sum) in to.iter_mut().zip(sums) {
-                    vector.store(vector.add(vector.load(to), sum), to);
+                    let sum = match self.fresh {
+                        true => sum,
+                        false => vector.add(vector.load(to), sum),
+                    };
+                    vector.store(sum, to);
                 }
             }
         }
@@ -257,33 +284,34 @@ impl Product<'_> {
     }
 }
 
-/// Adds the slots of one block of outputs, and writes Gᵀ ∂u G as `[o, i, ky, kx]`.
+/// Adds the slots of one block of outputs and up to 16 inputs, and writes Gᵀ ∂u G.
 struct Finish<'a> {
     layout: &'a Layout,
-    /// The sums of all slots, from this block on in the first.
+    /// The sums of all slots, from this block and input on in the first.
     sums: &'a [Lanes],
-    to: &'a mut [f32],
+    /// Of each output, the taps of the inputs.
+    to: Vec<&'a mut [f32]>,
 }
 
 impl Kernel for Finish<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) {
+    fn run<V: Vector>(mut self, _vector: V) {
         let layout = self.layout;
-        for input in 0..layout.inputs {
+        let inputs = self.to[0].len() / TAPS;
+        for input in 0..inputs {
             let mut u = [[0.; LANES]; POSITIONS];
-            for slot in self.sums.chunks(layout.size()) {
-                let lanes = slot[input..].iter().step_by(layout.line());
-                for (sum, lanes) in u.iter_mut().zip(lanes) {
-                    for (sum, &value) in sum.iter_mut().zip(&lanes.0) {
+            for (position, u) in u.iter_mut().enumerate() {
+                let first = &self.sums[position * layout.line() + input..];
+                for lanes in first.iter().step_by(layout.size()) {
+                    for (sum, &value) in u.iter_mut().zip(&lanes.0) {
                         *sum += f64::from(value);
                     }
                 }
             }
             let taps = transform::weight_adjoint(&u);
-            let outputs = self.to.chunks_exact_mut(layout.inputs * TAPS);
-            for (lane, to) in outputs.enumerate() {
+            for (lane, to) in self.to.iter_mut().enumerate() {
                 let to = &mut to[input * TAPS..][..TAPS];
                 for (to, taps) in to.iter_mut().zip(&taps) {
                     *to = taps[lane] as f32;

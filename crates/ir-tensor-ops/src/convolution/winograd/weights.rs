@@ -1,19 +1,19 @@
 //! The weight as the products read it: G w Gᵀ of every pair of channels.
 
-use rayon::prelude::*;
-
 use super::transform::{self, POSITIONS};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::convolution::pack::Direction;
 use crate::convolution::shape::Convolution;
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
 
 /// The taps of a 3 × 3 kernel.
 pub(super) const TAPS: usize = 9;
 
-/// A transformed weight as [block of 16 target channels][position][source channel], a vector
-/// each.
+/// A transformed weight as [block of 16 target channels][block of 16 source channels][position]
+/// [source channel], a vector each; the vectors of sources that do not exist are not written.
 pub(super) struct Weights {
-    lanes: Vec<Lanes>,
+    lanes: Scratch,
     sources: usize,
 }
 
@@ -24,39 +24,38 @@ impl Weights {
             Direction::Forward => (shape.outputs, shape.inputs),
             Direction::Backward => (shape.inputs, shape.outputs),
         };
-        let block = POSITIONS * sources;
-        let mut lanes = vec![Lanes::ZERO; targets.div_ceil(LANES) * block];
-        lanes
-            .par_chunks_exact_mut(block)
-            .enumerate()
-            .for_each(|(index, to)| {
-                let first = index * LANES;
-                arch::run(Transform {
-                    weight,
-                    direction,
-                    targets,
-                    channels: first..targets.min(first + LANES),
-                    sources,
-                    to,
-                });
+        let groups = sources.div_ceil(LANES);
+        let tasks = targets.div_ceil(LANES) * groups;
+        let mut lanes = Scratch::take(Use::Weights, tasks * POSITIONS * LANES);
+        parallel::for_each(Pieces::of(&mut lanes, POSITIONS * LANES), |task, to| {
+            arch::run(Transform {
+                weight,
+                direction,
+                sizes: (targets, sources),
+                first: (task / groups * LANES, task % groups * LANES),
+                to,
             });
+        });
         Self { lanes, sources }
     }
 
-    /// The source channels of one block of targets at one position.
+    /// The source channels of one block at one position.
     #[inline(always)]
-    pub(super) fn line(&self, block: usize, position: usize) -> &[Lanes] {
-        &self.lanes[(block * POSITIONS + position) * self.sources..][..self.sources]
+    pub(super) fn line(&self, target: usize, source: usize, position: usize) -> &[Lanes] {
+        let block = target * self.sources.div_ceil(LANES) + source;
+        let channels = LANES.min(self.sources - source * LANES);
+        &self.lanes[(block * POSITIONS + position) * LANES..][..channels]
     }
 }
 
-/// Transforms the weights of one block of target channels.
+/// Transforms the weights between one block of target channels and one of source channels.
 struct Transform<'a> {
     weight: &'a [f32],
     direction: Direction,
-    targets: usize,
-    channels: std::ops::Range<usize>,
-    sources: usize,
+    /// The numbers of target and source channels.
+    sizes: (usize, usize),
+    /// The first channels of the blocks.
+    first: (usize, usize),
     to: &'a mut [Lanes],
 }
 
@@ -64,23 +63,31 @@ impl Kernel for Transform<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _vector: V) {
-        for source in 0..self.sources {
+    fn run<V: Vector>(self, vector: V) {
+        let ((targets, sources), (target, first)) = (self.sizes, self.first);
+        for source in first..sources.min(first + LANES) {
+            // The taps of each target, then each tap of all targets.
+            let mut matrix = [Lanes::ZERO; LANES];
+            for (lanes, target) in matrix.iter_mut().zip(target..targets) {
+                let pair = match self.direction {
+                    Direction::Forward => target * sources + source,
+                    Direction::Backward => source * targets + target,
+                };
+                lanes.0[..TAPS].copy_from_slice(&self.weight[pair * TAPS..][..TAPS]);
+            }
+            vector.transpose(&mut matrix);
             let mut taps = [[0.; LANES]; TAPS];
-            for (lane, target) in self.channels.clone().enumerate() {
-                for (tap, lanes) in taps.iter_mut().enumerate() {
-                    let at = match self.direction {
-                        Direction::Forward => (target * self.sources + source) * TAPS + tap,
-                        Direction::Backward => {
-                            (source * self.targets + target) * TAPS + TAPS - 1 - tap
-                        }
-                    };
-                    lanes[lane] = f64::from(self.weight[at]);
+            for (tap, to) in taps.iter_mut().enumerate() {
+                let from = match self.direction {
+                    Direction::Forward => &matrix[tap],
+                    Direction::Backward => &matrix[TAPS - 1 - tap],
+                };
+                for (to, &value) in to.iter_mut().zip(&from.0) {
+                    *to = f64::from(value);
                 }
             }
-            let transformed = transform::weight(&taps);
-            let to = self.to[source..].iter_mut().step_by(self.sources);
-            for (to, transformed) in to.zip(&transformed) {
+            let to = self.to[source - first..].iter_mut().step_by(LANES);
+            for (to, transformed) in to.zip(&transform::weight(&taps)) {
                 for (to, &value) in to.0.iter_mut().zip(transformed) {
                     *to = value as f32;
                 }

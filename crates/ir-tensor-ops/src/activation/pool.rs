@@ -1,0 +1,246 @@
+//! Average pooling of activations, with or without the batch norm and ReLU before it.
+
+use super::convolution::check_dims;
+use super::{Activation, Gradient, NormGradients};
+use crate::arch::{self, Kernel, Lanes, Vector};
+use crate::blocks::{self, Affine, Sums};
+use crate::error::Result;
+use crate::explicit::Pooling;
+use crate::norm::Norm;
+use crate::parallel::{self, Pieces};
+use crate::scratch::{Scratch, Use};
+
+impl Activation {
+    /// The mean over windows of kernel × kernel, side by side.
+    ///
+    /// # Errors
+    /// As [`explicit::avg_pool2d`](crate::explicit::avg_pool2d).
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use ir_tensor_ops::{Activation, Workspace};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let x = Tensor::new(&[1f32, 2., 3., 6.], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+    /// let x = Activation::from_tensor(&Workspace::default(), &x)?;
+    /// let y = x.avg_pool2d(2)?;
+    /// assert_eq!(y.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [3.]);
+    /// let dx = x.avg_pool2d_backward(2, &y)?;
+    /// assert_eq!(dx.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [0.75; 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn avg_pool2d(&self, kernel: usize) -> Result<Self> {
+        self.pool("Activation::avg_pool2d", None, kernel)
+    }
+
+    /// The mean of relu(norm(x)) over windows of kernel × kernel: what a classifier reads.
+    ///
+    /// # Errors
+    /// As [`explicit::norm_relu`](crate::explicit::norm_relu) and
+    /// [`explicit::avg_pool2d`](crate::explicit::avg_pool2d).
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use ir_tensor_ops::{Activation, Norm, Workspace};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let x = Tensor::new(&[-1f32, 2., 3., 7.], &Device::Cpu)?.reshape((1, 1, 2, 2))?;
+    /// let one = Tensor::new(&[1f32], &Device::Cpu)?;
+    /// let zero = one.zeros_like()?;
+    /// let norm = Norm::running(&zero, &one, &one, &zero, 1e-12)?;
+    /// let x = Activation::from_tensor(&Workspace::default(), &x)?;
+    /// let y = x.norm_relu_avg_pool2d(&norm, 2)?;
+    /// assert_eq!(y.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [3.]);
+    /// let (dx, gradients) = x.norm_relu_avg_pool2d_backward(&norm, 2, &y)?;
+    /// let dx = dx.whole().to_tensor()?.flatten_all()?.to_vec1::<f32>()?;
+    /// assert_eq!(dx, [0., 0.75, 0.75, 0.75]);
+    /// assert_eq!(gradients.gamma.to_vec1::<f32>()?, [9.]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn norm_relu_avg_pool2d(&self, norm: &Norm, kernel: usize) -> Result<Self> {
+        self.pool("Activation::norm_relu_avg_pool2d", Some(norm), kernel)
+    }
+
+    fn pool(&self, op: &'static str, norm: Option<&Norm>, kernel: usize) -> Result<Self> {
+        if let Some(norm) = norm {
+            norm.check(op, &self.dims)?;
+        }
+        let pooling = Pooling::new(op, self.dims, kernel)?;
+        let mut y = Self::new(&self.workspace, pooling.out_shape);
+        let (size, out_size) = (y.size(), self.extent().blocks() * pooling.out_plane);
+        let pieces = Pieces::of(&mut y.lanes[..size], out_size);
+        parallel::for_each(pieces, |index, y| {
+            arch::run(PoolImage {
+                pooling: &pooling,
+                affine: norm.map(Norm::affine),
+                x: self.image(index),
+                y,
+            });
+        });
+        Ok(y)
+    }
+
+    /// The gradient of [`Activation::avg_pool2d`] from ∂L/∂y; see there for an example.
+    ///
+    /// # Errors
+    /// As [`Activation::avg_pool2d`], and `Shape` if the gradient does not have the result's.
+    pub fn avg_pool2d_backward(&self, kernel: usize, grad_output: &Self) -> Result<Self> {
+        const OP: &str = "Activation::avg_pool2d_backward";
+        Ok(self.pool_backward(OP, None, kernel, grad_output)?.0)
+    }
+
+    /// The gradients of [`Activation::norm_relu_avg_pool2d`] from ∂L/∂y; see there for an
+    /// example. Takes x, which the gradient keeps for as long as it needs it.
+    ///
+    /// # Errors
+    /// As [`Activation::norm_relu_avg_pool2d`], and `Shape` if the gradient does not have the
+    /// result's.
+    pub fn norm_relu_avg_pool2d_backward(
+        self,
+        norm: &Norm,
+        kernel: usize,
+        grad_output: &Self,
+    ) -> Result<(Gradient, NormGradients)> {
+        const OP: &str = "Activation::norm_relu_avg_pool2d_backward";
+        norm.check(OP, &self.dims)?;
+        let (dx, sums) = self.pool_backward(OP, Some(norm), kernel, grad_output)?;
+        let found = norm.gradients(&sums);
+        let gradient = Gradient::behind_norm(dx, found.rules, self, None);
+        Ok((gradient, NormGradients::new(found.gamma, found.beta)?))
+    }
+
+    fn pool_backward(
+        &self,
+        op: &'static str,
+        norm: Option<&Norm>,
+        kernel: usize,
+        grad_output: &Self,
+    ) -> Result<(Self, Vec<Sums>)> {
+        let pooling = Pooling::new(op, self.dims, kernel)?;
+        check_dims(op, "grad_output", grad_output.dims, pooling.out_shape)?;
+        let (mut dx, extent) = (Self::new(&self.workspace, self.dims), self.extent());
+        let mut sums = vec![Sums::ZERO; self.dims[0] * extent.blocks()];
+        let size = dx.size();
+        let split = (
+            Pieces::of(&mut dx.lanes[..size], extent.vectors()),
+            Pieces::of(&mut sums, extent.blocks()),
+        );
+        parallel::for_each(split, |index, (dx, sums)| {
+            arch::run(SpreadImage {
+                pooling: &pooling,
+                affine: norm.map(Norm::affine),
+                x: self.image(index),
+                gradient: grad_output.image(index),
+                dx,
+                sums,
+            });
+        });
+        Ok((dx, sums))
+    }
+
+    fn image(&self, index: usize) -> &[Lanes] {
+        let size = self.extent().vectors();
+        &self.lanes[index * size..][..size]
+    }
+}
+
+/// Pools one image.
+struct PoolImage<'a> {
+    pooling: &'a Pooling,
+    affine: Option<&'a [Affine]>,
+    x: &'a [Lanes],
+    y: &'a mut [Lanes],
+}
+
+impl Kernel for PoolImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let Pooling {
+            kernel,
+            width,
+            plane,
+            out_width,
+            out_plane,
+            ..
+        } = *self.pooling;
+        let scale = vector.splat(1. / (kernel * kernel) as f32);
+        let zero = vector.splat(0.);
+        let mut scratch = Scratch::take(Use::Unit, plane);
+        let blocks = self.x.chunks_exact(plane);
+        for (block, (x, y)) in blocks.zip(self.y.chunks_exact_mut(out_plane)).enumerate() {
+            let x = match self.affine {
+                Some(affine) => {
+                    blocks::normalize(vector, &affine[block], true, x, &mut scratch);
+                    &scratch
+                }
+                None => x,
+            };
+            for (output, y) in y.iter_mut().enumerate() {
+                let (row, column) = (output / out_width * kernel, output % out_width * kernel);
+                let mut sum = zero;
+                for line in row..row + kernel {
+                    for x in &x[line * width + column..][..kernel] {
+                        sum = vector.add(sum, vector.load(x));
+                    }
+                }
+                vector.store(vector.multiply_add(sum, scale, zero), y);
+            }
+        }
+    }
+}
+
+/// Spreads the gradient of one pooled image over its windows, and through the ReLU if there is
+/// one.
+struct SpreadImage<'a> {
+    pooling: &'a Pooling,
+    affine: Option<&'a [Affine]>,
+    x: &'a [Lanes],
+    gradient: &'a [Lanes],
+    dx: &'a mut [Lanes],
+    sums: &'a mut [Sums],
+}
+
+impl Kernel for SpreadImage<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, vector: V) {
+        let Pooling {
+            kernel,
+            width,
+            plane,
+            out_width,
+            out_plane,
+            ..
+        } = *self.pooling;
+        let scale = vector.splat(1. / (kernel * kernel) as f32);
+        let zero = vector.splat(0.);
+        if kernel * out_width != width || kernel * kernel * out_plane != plane {
+            self.dx.fill(Lanes::ZERO);
+        }
+        let planes = self
+            .x
+            .chunks_exact(plane)
+            .zip(self.dx.chunks_exact_mut(plane));
+        let gradients = self.gradient.chunks_exact(out_plane);
+        for (block, ((x, dx), gradient)) in planes.zip(gradients).enumerate() {
+            for (output, gradient) in gradient.iter().enumerate() {
+                let (row, column) = (output / out_width * kernel, output % out_width * kernel);
+                let share = vector.multiply_add(vector.load(gradient), scale, zero);
+                for line in row..row + kernel {
+                    for dx in &mut dx[line * width + column..][..kernel] {
+                        vector.store(share, dx);
+                    }
+                }
+            }
+            if let Some(affine) = self.affine {
+                let sums = &mut self.sums[block];
+                blocks::mask_and_sum(vector, &affine[block], true, x, dx, sums);
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Threads of rayon's pool that stay at hand for a sequence of short parallel regions.
+//!
+//! A training step is hundreds of regions of a fraction of a millisecond, with little between
+//! them. To wake sleeping threads for each would take as long as some of the regions; so the
+//! threads are asked once, for the whole step, and between two regions they wait awake.
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::{hint, ptr, thread};
+
+use rayon::prelude::*;
+
+thread_local! {
+    /// The crew that the work of this thread has at hand.
+    static CREW: Cell<*const Crew> = const { Cell::new(ptr::null()) };
+}
+
+/// Does `work` with the threads of rayon's pool at hand: the operations of this crate that it
+/// calls, on this thread, start in a microsecond instead of waking sleeping threads each.
+///
+/// Worth it around a pass through a network, or a training step. The threads wait awake
+/// between two operations, so what is slow and not one of these operations (reading files,
+/// say) belongs outside. Other work for rayon's pool is taken up meanwhile, if with delay.
+/// Results do not depend on it.
+///
+/// ```
+/// use candle_core::{DType, Device, Tensor};
+///
+/// # fn main() -> ir_tensor_ops::Result<()> {
+/// let x = Tensor::ones((2, 16, 8, 8), DType::F32, &Device::Cpu)?;
+/// let y = ir_tensor_ops::together(|| ir_tensor_ops::relu(&ir_tensor_ops::relu(&x)?))?;
+/// assert_eq!(y.dims(), x.dims());
+/// # Ok(())
+/// # }
+/// ```
+pub fn together<R>(work: impl FnOnce() -> R) -> R {
+    let wanted = rayon::current_num_threads() - 1;
+    if wanted == 0 || !CREW.get().is_null() {
+        return work();
+    }
+    let crew = Crew::new(wanted);
+    rayon::in_place_scope(|scope| {
+        scope.spawn_broadcast(|_, _| crew.help());
+        let _dismissed = Dismissal(&crew);
+        CREW.set(&raw const crew);
+        work()
+    })
+}
+
+/// Calls `task` with every number below `tasks`, each once, on all threads at hand.
+pub(crate) fn for_each(tasks: usize, task: impl Fn(usize) + Sync) {
+    let crew = CREW.get();
+    if tasks < 2 {
+        (0..tasks).for_each(task);
+    } else if crew.is_null() {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(&task);
+    } else {
+        // A task that starts a region of its own goes the other way.
+        let _busy = Busy(CREW.replace(ptr::null()));
+        // SAFETY: `together` keeps the crew in place for as long as CREW points to it, and this
+        // thread is inside of it.
+        unsafe { (*crew).run(tasks, &task) };
+    }
+}
+
+/// Takes the crew out of reach when the work is done or unwinds, and lets its threads go.
+struct Dismissal<'a>(&'a Crew);
+
+impl Drop for Dismissal<'_> {
+    fn drop(&mut self) {
+        CREW.set(ptr::null());
+        self.0.dismissed.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Puts the crew back within reach after a region.
+struct Busy(*const Crew);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        CREW.set(self.0);
+    }
+}
+
+/// A task for any number, its lifetime left out.
+type Task = *const (dyn Fn(usize) + Sync);
+
+/// What the leader and the helpers share.
+struct Crew {
+    /// Helpers that may still join.
+    places: AtomicUsize,
+    dismissed: AtomicBool,
+    /// Odd while a region is open.
+    region: AtomicUsize,
+    /// Helpers that look at the open region.
+    inside: AtomicUsize,
+    next: AtomicUsize,
+    job: UnsafeCell<Option<(Task, usize)>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is written only while no region is open and no helper is inside one, and read
+// only by helpers that are inside an open one; everything else in a crew is Sync, and what
+// `job` points to is called only through `Sync`.
+unsafe impl Sync for Crew {}
+
+impl Crew {
+    fn new(places: usize) -> Self {
+        Self {
+            places: AtomicUsize::new(places),
+            dismissed: AtomicBool::new(false),
+            region: AtomicUsize::new(0),
+            inside: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            panic: Mutex::new(None),
+        }
+    }
+
+    /// One region, led by this thread.
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: only the lifetime changes. The region is closed, and no helper is inside it,
+        // before this function returns or unwinds (see `Closing`).
+        let erased = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
+        // SAFETY: no region is open and no helper inside one, so nobody reads the job.
+        unsafe { *self.job.get() = Some((erased, tasks)) };
+        self.next.store(0, Ordering::Relaxed);
+        self.region.fetch_add(1, Ordering::SeqCst);
+        let closing = Closing(self);
+        self.take_tasks(tasks, task);
+        drop(closing);
+        let panicked = self
+            .panic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(payload) = panicked {
+            panic::resume_unwind(payload);
+        }
+    }
+
+    fn take_tasks(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= tasks {
+                return;
+            }
+            task(index);
+        }
+    }
+
+    /// What a thread of the pool does until the crew is dismissed.
+    fn help(&self) {
+        let place = self
+            .places
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |places| {
+                places.checked_sub(1)
+            });
+        if place.is_err() {
+            return;
+        }
+        let (mut done, mut idle) = (0, 0u32);
+        while !self.dismissed.load(Ordering::Relaxed) {
+            let region = self.region.load(Ordering::Relaxed);
+            if region % 2 == 1 && region != done {
+                self.inside.fetch_add(1, Ordering::SeqCst);
+                done = self.region.load(Ordering::SeqCst);
+                if done % 2 == 1 {
+                    self.help_in_region();
+                }
+                self.inside.fetch_sub(1, Ordering::SeqCst);
+                idle = 0;
+                continue;
+            }
+            rest(&mut idle);
+        }
+    }
+
+    fn help_in_region(&self) {
+        // SAFETY: this helper counted itself inside before it saw the region open, so the
+        // leader waits for it before it writes the job again or leaves the region.
+        let Some((task, tasks)) = (unsafe { *self.job.get() }) else {
+            return;
+        };
+        // SAFETY: as above: what the job points to lives until the leader leaves the region.
+        let task = unsafe { &*task };
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.take_tasks(tasks, task)));
+        if let Err(payload) = outcome {
+            *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
+        }
+    }
+}
+
+/// Closes the region, and waits until no helper is inside.
+struct Closing<'a>(&'a Crew);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let Self(crew) = self;
+        // No further task is taken if one of this thread unwound.
+        crew.next.store(usize::MAX / 2, Ordering::Relaxed);
+        crew.region.fetch_add(1, Ordering::SeqCst);
+        let mut idle = 0;
+        while crew.inside.load(Ordering::SeqCst) > 0 {
+            idle += 1;
+            if idle < SPINS {
+                hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+/// How often to look again before letting others have the processor: some ten microseconds.
+const SPINS: u32 = 400;
+
+/// Waits a moment; after some of them, does other work of the pool or lets other processes run.
+fn rest(idle: &mut u32) {
+    *idle += 1;
+    if *idle < SPINS {
+        hint::spin_loop();
+    } else if rayon::yield_now() != Some(rayon::Yield::Executed) {
+        thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::{for_each, together};
+
+    /// Every task of thousands of regions runs exactly once.
+    #[test]
+    fn every_task_runs_once() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(3)
+            .build()
+            .unwrap();
+        let regions = || {
+            for tasks in (0..3000).map(|i| i % 17) {
+                let counts: Vec<AtomicU32> = (0..tasks).map(|_| AtomicU32::new(0)).collect();
+                for_each(tasks, |index| {
+                    counts[index].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(
+                    counts
+                        .iter()
+                        .all(|count| count.load(Ordering::Relaxed) == 1)
+                );
+            }
+        };
+        together(regions);
+        pool.install(|| together(regions));
+        regions();
+    }
+
+    #[test]
+    fn regions_nest_and_pools_stay_usable() {
+        let sum = AtomicU32::new(0);
+        together(|| {
+            together(|| ());
+            for_each(8, |_| {
+                for_each(8, |index| {
+                    sum.fetch_add(index as u32, Ordering::Relaxed);
+                });
+            });
+            // Work of others for the same pool is done, though its threads are at hand here.
+            let (a, b) = rayon::join(|| 1, || 2);
+            assert_eq!(a + b, 3);
+        });
+        assert_eq!(sum.into_inner(), 8 * 28);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_threads_go_on() {
+        for bad in [0, 63] {
+            let caught = std::panic::catch_unwind(|| {
+                together(|| for_each(64, |index| assert_ne!(index, bad)));
+            });
+            assert!(caught.is_err());
+        }
+        let sum = AtomicU32::new(0);
+        together(|| {
+            for_each(64, |_| {
+                sum.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(sum.into_inner(), 64);
+    }
+}
