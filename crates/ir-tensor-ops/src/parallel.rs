@@ -67,18 +67,18 @@ unsafe impl<'a, T: Send> Split for Pieces<'a, T> {
 }
 
 /// A matrix cut into panels of some rows and some columns; the last ones may be smaller.
-pub(crate) struct Panels<'a> {
-    start: *mut f32,
+pub(crate) struct Panels<'a, T> {
+    start: *mut T,
     /// Rows and columns of the matrix.
     sizes: (usize, usize),
     /// Rows and columns of a panel.
     panel: (usize, usize),
-    matrix: PhantomData<&'a mut [f32]>,
+    matrix: PhantomData<&'a mut [T]>,
 }
 
-impl<'a> Panels<'a> {
-    /// Cuts a matrix with rows of `columns` numbers.
-    pub(crate) fn of(matrix: &'a mut [f32], columns: usize, panel: (usize, usize)) -> Self {
+impl<'a, T: Send> Panels<'a, T> {
+    /// Cuts a matrix with rows of `columns` elements.
+    pub(crate) fn of(matrix: &'a mut [T], columns: usize, panel: (usize, usize)) -> Self {
         Self {
             start: matrix.as_mut_ptr(),
             sizes: (matrix.len() / columns, columns),
@@ -94,12 +94,12 @@ impl<'a> Panels<'a> {
 }
 
 // SAFETY: as for `Pieces`.
-unsafe impl Sync for Panels<'_> {}
+unsafe impl<T: Send> Sync for Panels<'_, T> {}
 
-// SAFETY: two panels share no number of the matrix.
-unsafe impl<'a> Split for Panels<'a> {
+// SAFETY: two panels share no element of the matrix.
+unsafe impl<'a, T: Send> Split for Panels<'a, T> {
     /// The rows of the panel.
-    type Part = Vec<&'a mut [f32]>;
+    type Part = Vec<&'a mut [T]>;
 
     fn parts(&self) -> usize {
         self.sizes.0.div_ceil(self.panel.0) * self.across()

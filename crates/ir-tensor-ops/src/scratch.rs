@@ -14,10 +14,14 @@ pub(crate) enum Use {
     Weights,
     /// The sums of an operation, one set for each of its tasks.
     Slots,
+    /// The transformed inputs of a batch.
+    Inputs,
+    /// The products of a batch.
+    Products,
 }
 
 thread_local! {
-    static KEPT: [Cell<Vec<Lanes>>; 3] = const { [const { Cell::new(Vec::new()) }; 3] };
+    static KEPT: [Cell<Vec<Lanes>>; 5] = const { [const { Cell::new(Vec::new()) }; 5] };
 }
 
 /// Some vectors of memory of this thread. They hold whatever was last in them: what reads them

@@ -116,6 +116,15 @@ fn cases_agree_with_the_oracle() {
     });
 }
 
+/// So many channels that all tiles of the batch take each step together. One case on one
+/// instruction set: the oracle needs seconds for it.
+#[test]
+fn many_channels_agree_with_the_oracle() {
+    let sizes = sizes([17, 257, 256, 7, 8, 3, 1, 1]);
+    assert!(sizes.winograd_weight_gradient() && sizes.winograd_batched());
+    check(sizes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -107,6 +107,11 @@ impl Sizes {
         winograd::weight_gradient_pays(&self.shape())
     }
 
+    /// Whether all tiles of the batch take each step together.
+    pub(super) fn winograd_batched(&self) -> bool {
+        winograd::batched::pays(&self.shape())
+    }
+
     fn shape(&self) -> Convolution {
         let [_, _, out_height, out_width] = self.y();
         let Self {

@@ -14,13 +14,15 @@
 //!     add a residual, take statistics while y is in the cache      (finish.rs)
 //! ```
 //!
-//! The input gradient is the same with ∂L/∂y in the place of x and the weight turned around;
+//! (With hundreds of channels, all chunks take each step before the next: batched.rs.) The
+//! input gradient is the same with ∂L/∂y in the place of x and the weight turned around;
 //! the weight gradient is the adjoint of these steps (weight_gradient.rs).
 //!
 //! The price is rounding: sums of numbers of both signs are larger inside than their result.
 //! The points 0, ±3/4, ±3/2, ∞ keep the error at about twice that of the direct sum; the usual
 //! 0, ±1, ±2, ∞ double that again.
 
+pub(crate) mod batched;
 mod product;
 mod tiling;
 mod transform;
@@ -61,7 +63,8 @@ pub(crate) fn pays(shape: &Convolution) -> bool {
 /// batch, so that the sums, which are four times those of the direct kernel, are a small part.
 pub(crate) fn weight_gradient_pays(shape: &Convolution) -> bool {
     let tiles = shape.height.div_ceil(OUTPUTS) * shape.width.div_ceil(OUTPUTS);
-    pays(shape) && shape.batch * tiles >= 256
+    let enough = if batched::pays(shape) { 64 } else { 256 };
+    pays(shape) && shape.batch * tiles >= enough
 }
 
 /// The forward pass; as the direct one.
@@ -74,7 +77,7 @@ pub(super) fn forward(
     to: ImagesMut<'_>,
 ) -> Vec<Sums> {
     let product = Product {
-        tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
+        tiling: tiling(shape),
         sources: shape.inputs,
         targets: shape.outputs,
         norm: source.norm,
@@ -82,7 +85,7 @@ pub(super) fn forward(
         bias: pack::vector(bias, shape.outputs),
         finish,
     };
-    product.run(shape.batch, Incoming::Whole(source.images), to)
+    product.apply(shape, Incoming::Whole(source.images), to)
 }
 
 /// The input gradient; as the direct one.
@@ -94,7 +97,7 @@ pub(super) fn input_gradient(
     to: ImagesMut<'_>,
 ) -> Vec<Sums> {
     let product = Product {
-        tiling: Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs),
+        tiling: tiling(shape),
         sources: shape.outputs,
         targets: shape.inputs,
         norm: None,
@@ -102,7 +105,16 @@ pub(super) fn input_gradient(
         bias: pack::vector(None, shape.inputs),
         finish,
     };
-    product.run(shape.batch, gradient, to)
+    product.apply(shape, gradient, to)
+}
+
+/// The chunks of a convolution.
+fn tiling(shape: &Convolution) -> Tiling {
+    if batched::pays(shape) {
+        Tiling::whole(shape.height, shape.width)
+    } else {
+        Tiling::new(shape.height, shape.width, shape.inputs + shape.outputs)
+    }
 }
 
 /// A product of images with a weight.
@@ -119,6 +131,14 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
+    fn apply(&self, shape: &Convolution, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
+        if batched::pays(shape) {
+            self.run_batched(shape.batch, from, to)
+        } else {
+            self.run(shape.batch, from, to)
+        }
+    }
+
     fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
         let (unit, target) = (self.tiling.images, self.target());
         let mut sums = vec![Sums::ZERO; batch * target.blocks()];

@@ -51,6 +51,19 @@ impl Tiling {
         }
     }
 
+    /// Cuts a batch into chunks of whole images, of about a group of tiles.
+    pub(super) fn whole(height: usize, width: usize) -> Self {
+        let (rows, columns) = (height.div_ceil(OUTPUTS), width.div_ceil(OUTPUTS));
+        Self {
+            height,
+            width,
+            columns,
+            rows,
+            strip: rows,
+            images: (GROUP / (rows * columns)).max(1),
+        }
+    }
+
     /// The numbers of one channel of an image.
     pub(super) fn plane(&self) -> usize {
         self.height * self.width

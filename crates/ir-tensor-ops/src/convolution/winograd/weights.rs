@@ -4,16 +4,17 @@ use super::transform::{self, POSITIONS};
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::convolution::pack::Direction;
 use crate::convolution::shape::Convolution;
-use crate::parallel::{self, Pieces};
+use crate::parallel::{self, Panels};
 use crate::scratch::{Scratch, Use};
 
 /// The taps of a 3 × 3 kernel.
 pub(super) const TAPS: usize = 9;
 
-/// A transformed weight as [block of 16 target channels][block of 16 source channels][position]
-/// [source channel], a vector each; the vectors of sources that do not exist are not written.
+/// A transformed weight as [position][block of 16 target channels][source channel], a vector
+/// each; the sources are filled up to a multiple of 16 by vectors that are not written.
 pub(super) struct Weights {
     lanes: Scratch,
+    targets: usize,
     sources: usize,
 }
 
@@ -24,27 +25,32 @@ impl Weights {
             Direction::Forward => (shape.outputs, shape.inputs),
             Direction::Backward => (shape.inputs, shape.outputs),
         };
-        let groups = sources.div_ceil(LANES);
-        let tasks = targets.div_ceil(LANES) * groups;
-        let mut lanes = Scratch::take(Use::Weights, tasks * POSITIONS * LANES);
-        parallel::for_each(Pieces::of(&mut lanes, POSITIONS * LANES), |task, to| {
+        let across = sources.div_ceil(LANES);
+        let position = targets.div_ceil(LANES) * across * LANES;
+        let mut lanes = Scratch::take(Use::Weights, POSITIONS * position);
+        let blocks = Panels::of(&mut lanes, position, (POSITIONS, LANES));
+        parallel::for_each(blocks, |task, to| {
             arch::run(Transform {
                 weight,
                 direction,
                 sizes: (targets, sources),
-                first: (task / groups * LANES, task % groups * LANES),
+                first: (task / across * LANES, task % across * LANES),
                 to,
             });
         });
-        Self { lanes, sources }
+        Self {
+            lanes,
+            targets,
+            sources,
+        }
     }
 
-    /// The source channels of one block at one position.
+    /// The source channels of one block of targets at one position.
     #[inline(always)]
-    pub(super) fn line(&self, target: usize, source: usize, position: usize) -> &[Lanes] {
-        let block = target * self.sources.div_ceil(LANES) + source;
-        let channels = LANES.min(self.sources - source * LANES);
-        &self.lanes[(block * POSITIONS + position) * LANES..][..channels]
+    pub(super) fn line(&self, block: usize, position: usize) -> &[Lanes] {
+        let line = self.sources.next_multiple_of(LANES);
+        let index = position * self.targets.div_ceil(LANES) + block;
+        &self.lanes[index * line..][..self.sources]
     }
 }
 
@@ -56,14 +62,15 @@ struct Transform<'a> {
     sizes: (usize, usize),
     /// The first channels of the blocks.
     first: (usize, usize),
-    to: &'a mut [Lanes],
+    /// At every position, the sources of the target block.
+    to: Vec<&'a mut [Lanes]>,
 }
 
 impl Kernel for Transform<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, vector: V) {
+    fn run<V: Vector>(mut self, vector: V) {
         let ((targets, sources), (target, first)) = (self.sizes, self.first);
         for source in first..sources.min(first + LANES) {
             // The taps of each target, then each tap of all targets.
@@ -86,9 +93,9 @@ impl Kernel for Transform<'_> {
                     *to = f64::from(value);
                 }
             }
-            let to = self.to[source - first..].iter_mut().step_by(LANES);
-            for (to, transformed) in to.zip(&transform::weight(&taps)) {
-                for (to, &value) in to.0.iter_mut().zip(transformed) {
+            let transformed = transform::weight(&taps);
+            for (to, transformed) in self.to.iter_mut().zip(&transformed) {
+                for (to, &value) in to[source - first].0.iter_mut().zip(transformed) {
                     *to = value as f32;
                 }
             }

@@ -8,31 +8,38 @@
 //! ∂w = Gᵀ ∂u G for every pair of channels, once
 //! ```
 //!
-//! At every position, 8 or 16 input channels × 16 to 48 output channels of sums stay in
-//! registers while the kernel runs over the tiles of a chunk; then they are added to the sums
-//! in memory. Narrow instruction sets take 4 × 16.
+//! The sums over the tiles of a chunk are made in registers (product.rs), and added to those in
+//! memory. With hundreds of channels, a task has one position and all tiles (batched.rs).
 //!
 //! The chains of f32 additions are as long as the tiles of a chunk, plus the chunks of a slot
 //! (slots.rs). The slots are added in f64, in which also the last map is computed.
 
-use super::super::Source;
-use super::super::slots::Slots;
-use super::tiling::{GROUP, Tiles, Tiling};
+mod batched;
+mod product;
+
+use super::tiling::Tiling;
 use super::transform::{self, POSITIONS};
 use super::weights::TAPS;
-use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::blocks;
+use crate::convolution::Source;
 use crate::convolution::shape::Convolution;
+use crate::convolution::slots::Slots;
 use crate::images::{Extent, Images};
 use crate::parallel::{self, Panels};
 use crate::scratch::{Scratch, Use};
 
+use product::Chunk;
+
 /// The gradients of weight and bias; as the direct ones.
-pub(in super::super) fn weight_gradient(
+pub(in crate::convolution) fn weight_gradient(
     shape: &Convolution,
     x: Source<'_>,
     gradient: Images<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
+    if super::batched::pays(shape) {
+        return batched::weight_gradient(shape, x, gradient);
+    }
     let layout = Layout::new(shape);
     let (wanted, blocks) = (layout.slots(), layout.outputs.div_ceil(LANES));
     let slots = Slots::fill(
@@ -54,22 +61,28 @@ pub(in super::super) fn weight_gradient(
             }
         },
     );
+    let weight = finish(shape, &layout, &slots.sums);
+    (weight, slots.bias_gradient(shape.outputs))
+}
+
+/// The gradient of the weight from the sums of all slots.
+fn finish(shape: &Convolution, layout: &Layout, sums: &[Lanes]) -> Vec<f32> {
     let row = shape.inputs * TAPS;
-    let mut weight = vec![0.; shape.outputs * row];
+    let mut weight = parallel::zeros(shape.outputs * row);
     let panels = Panels::of(&mut weight, row, (LANES, LANES * TAPS));
     let across = shape.inputs.div_ceil(LANES);
     parallel::for_each(panels, |panel, to| {
         let (block, first) = (panel / across, panel % across * LANES);
         arch::run(Finish {
-            sums: &slots.sums[block * layout.block() + first..],
-            layout: &layout,
+            sums: &sums[block * layout.line() + first..],
+            layout,
             to,
         });
     });
-    (weight, slots.bias_gradient(shape.outputs))
+    weight
 }
 
-/// The sizes, and where the sums lie: [block of 16 outputs][position][input], the inputs filled
+/// The sizes, and where the sums lie: [position][block of 16 outputs][input], the inputs filled
 /// up to a multiple of 16.
 #[derive(Debug, Clone, Copy)]
 struct Layout {
@@ -92,14 +105,14 @@ impl Layout {
         self.inputs.next_multiple_of(LANES)
     }
 
-    /// The vectors of one block of outputs.
-    fn block(&self) -> usize {
-        POSITIONS * self.line()
+    /// The vectors of one position.
+    fn position(&self) -> usize {
+        self.outputs.div_ceil(LANES) * self.line()
     }
 
     /// The vectors of all sums.
     fn size(&self) -> usize {
-        self.outputs.div_ceil(LANES) * self.block()
+        POSITIONS * self.position()
     }
 
     /// A power of two, so that threads get equal shares: 16 slots where they take up to 8 MiB
@@ -169,118 +182,23 @@ impl Kernel for AddImages<'_> {
             tiling.transform_inputs(vector, x, inputs, self.x.norm, strips, strip, v);
             tiling.transform_gradients(vector, gradient, outputs, strips, strip, d);
             let tiles = images * strips.1 * tiling.columns;
-            let sums = (self.fresh && strips.0 == 0, &mut *self.sums);
-            add(vector, self.layout, tiles, (from, v), (to, d), sums);
-        }
-    }
-}
-
-/// Adds v ⊗ d of `tiles` tiles to the sums of every position, or puts it there if nothing is.
-#[inline(always)]
-fn add<V: Vector>(
-    vector: V,
-    layout: &Layout,
-    tiles: usize,
-    (inputs, v): (Tiles, &[Lanes]),
-    (outputs, d): (Tiles, &[Lanes]),
-    (fresh, sums): (bool, &mut [Lanes]),
-) {
-    for position in 0..POSITIONS {
-        let mut product = Product {
-            tiles,
-            inputs,
-            v: &v[position * inputs.position..][..inputs.position],
-            outputs,
-            d: &d[position * outputs.position..][..outputs.position],
-            fresh,
-            sums: &mut sums[position * layout.line()..],
-            block: layout.block(),
-        };
-        let mut block = 0;
-        while block < outputs.blocks {
-            block += match outputs.blocks - block {
-                _ if !V::WIDE => product.run::<V, 1, 4>(vector, block),
-                1 => product.run::<V, 1, 16>(vector, block),
-                3 => product.run::<V, 3, 8>(vector, block),
-                _ => product.run::<V, 2, 8>(vector, block),
+            let chunk = Chunk {
+                tiles,
+                unit_tiles: tiles,
+                inputs: from,
+                v,
+                outputs: to,
+                d,
             };
-        }
-    }
-}
-
-/// The product at one position.
-struct Product<'a> {
-    tiles: usize,
-    inputs: Tiles,
-    v: &'a [Lanes],
-    outputs: Tiles,
-    d: &'a [Lanes],
-    fresh: bool,
-    /// The sums of all blocks, from this position on in the first.
-    sums: &'a mut [Lanes],
-    /// The vectors from one block of sums to the next.
-    block: usize,
-}
-
-impl Product<'_> {
-    /// `BLOCKS` blocks of outputs with all inputs, `CHANNELS` at a time; gives `BLOCKS`.
-    #[inline(always)]
-    fn run<V: Vector, const BLOCKS: usize, const CHANNELS: usize>(
-        &mut self,
-        vector: V,
-        first: usize,
-    ) -> usize {
-        for input in (0..self.inputs.blocks * LANES).step_by(CHANNELS) {
-            let sums = self.sum::<V, BLOCKS, CHANNELS>(vector, input, first);
-            for (b, sums) in sums.iter().enumerate() {
-                let to = &mut self.sums[(first + b) * self.block + input..][..CHANNELS];
-                for (to, &sum) in to.iter_mut().zip(sums) {
-                    let sum = match self.fresh {
-                        true => sum,
-                        false => vector.add(vector.load(to), sum),
-                    };
-                    vector.store(sum, to);
-                }
+            for (position, sums) in self
+                .sums
+                .chunks_exact_mut(self.layout.position())
+                .enumerate()
+            {
+                let fresh = self.fresh && strips.0 == 0;
+                chunk.add(vector, position, fresh, sums);
             }
         }
-        BLOCKS
-    }
-
-    /// Σ over the tiles.
-    #[inline(always)]
-    fn sum<V: Vector, const BLOCKS: usize, const CHANNELS: usize>(
-        &self,
-        vector: V,
-        input: usize,
-        first: usize,
-    ) -> [[V::Register; CHANNELS]; BLOCKS] {
-        let mut sums = [[vector.splat(0.); CHANNELS]; BLOCKS];
-        for start in (0..self.tiles).step_by(GROUP) {
-            let tiles = GROUP.min(self.tiles - start);
-            let v = &self.v[self.inputs.at(start, input / LANES)..][..tiles];
-            let mut lines: [&[Lanes]; BLOCKS] = [&[]; BLOCKS];
-            for (b, line) in lines.iter_mut().enumerate() {
-                *line = &self.d[self.outputs.at(start, first + b)..][..tiles];
-            }
-            for tile in 0..tiles {
-                let Some(values) = v[tile].0[input % LANES..].first_chunk::<CHANNELS>() else {
-                    break;
-                };
-                let mut gradients = [vector.splat(0.); BLOCKS];
-                for (register, line) in gradients.iter_mut().zip(&lines) {
-                    *register = vector.load(&line[tile]);
-                }
-                unrolled!(channel in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
-                    below CHANNELS,
-                {
-                    let value = vector.splat(values[channel]);
-                    for (sums, &gradient) in sums.iter_mut().zip(&gradients) {
-                        sums[channel] = vector.multiply_add(value, gradient, sums[channel]);
-                    }
-                });
-            }
-        }
-        sums
     }
 }
 
@@ -303,7 +221,7 @@ impl Kernel for Finish<'_> {
         for input in 0..inputs {
             let mut u = [[0.; LANES]; POSITIONS];
             for (position, u) in u.iter_mut().enumerate() {
-                let first = &self.sums[position * layout.line() + input..];
+                let first = &self.sums[position * layout.position() + input..];
                 for lanes in first.iter().step_by(layout.size()) {
                     for (sum, &value) in u.iter_mut().zip(&lanes.0) {
                         *sum += f64::from(value);
