@@ -21,9 +21,9 @@
 //! [`Architecture`]), and where known `dataset`, `normalization` (JSON, see [`Normalization`]) and
 //! `training` (JSON: settings, position and what the caller adds).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
 use safetensors::{Dtype, SafeTensors};
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::error::{Error, Result};
-use crate::mapped::{MappedFile, to_tensor};
+use crate::mapped::{self, to_tensor, unusable};
 use crate::resnet::ResNet;
 use crate::trainer::{Position, Trainer, TrainingSettings};
 
@@ -85,53 +85,43 @@ struct Training {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Checkpoint {
-    file: MappedFile,
+    path: PathBuf,
     architecture: Architecture,
     data: DataDescription,
     training: Option<Training>,
+    /// All tensors that the architecture asks for, by their names in the file.
+    tensors: BTreeMap<String, Tensor>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint by memory map and reads its metadata; tensors are copied when a network
-    /// is asked for.
+    /// Opens a checkpoint: maps it into memory, checks it, copies its tensors, and drops the map.
     ///
-    /// The file must not be changed in place while it is open: its pages are read on demand, and a
-    /// file that shrinks ends the process with SIGBUS. Saving replaces a file by renaming, which
-    /// is safe.
+    /// What is opened stays as it is, whatever becomes of the file. The file must not be
+    /// truncated or overwritten in place while this function runs: a truncated one may end the
+    /// process with SIGBUS, which no check excludes, and an overwritten one may be read half old
+    /// and half new. Saving replaces a file by renaming, which is safe at any time; a file whose
+    /// length has changed meanwhile is an error.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::NotACheckpoint`] with what was found in place of what.
+    /// [`Error::Io`], [`Error::NotACheckpoint`] with what was found in place of what,
+    /// [`Error::TensorMismatch`] naming every missing, unexpected and misshapen tensor.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = MappedFile::open(path)?;
-        let (header, _) = file.parse()?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let Some(architecture) = metadata.get("architecture") else {
-            return Err(file.unusable("its metadata has no `architecture`".into()));
-        };
-        let version = metadata
-            .get("format_version")
-            .map(|version| version.parse::<u32>());
-        if !matches!(version, Some(Ok(1..=FORMAT_VERSION))) {
-            let found = metadata
-                .get("format_version")
-                .map_or("none", String::as_str);
-            return Err(file.unusable(format!(
-                "format_version {found}; this program reads 1 to {FORMAT_VERSION}"
-            )));
-        }
-        let architecture = Architecture::from_json(architecture)
-            .map_err(|error| file.unusable(format!("in its metadata: {error}")))?;
-        let normalization = read_json(&file, &metadata, "normalization")?;
-        let training = read_json(&file, &metadata, "training")?;
-        let data = DataDescription {
-            dataset: metadata.get("dataset").cloned(),
-            normalization,
-        };
-        Ok(Self {
-            file,
-            architecture,
-            data,
-            training,
+        mapped::read(path, |header, tensors| {
+            let metadata = header.metadata().clone().unwrap_or_default();
+            let (architecture, data, training) = describe(path, &metadata)?;
+            let mut checkpoint = Self {
+                path: path.into(),
+                architecture,
+                data,
+                training,
+                tensors: BTreeMap::new(),
+            };
+            checkpoint.compare(tensors)?;
+            for (name, view) in tensors.iter() {
+                let tensor = to_tensor(&view)?;
+                checkpoint.tensors.insert(name.into(), tensor);
+            }
+            Ok(checkpoint)
         })
     }
 
@@ -157,14 +147,12 @@ impl Checkpoint {
             .map_or(&serde_json::Value::Null, |training| &training.run)
     }
 
-    /// The network.
+    /// The network, with tensors of its own.
     ///
     /// # Errors
-    /// [`Error::TensorMismatch`] naming every missing, unexpected and misshapen tensor.
+    /// [`Error::Candle`] if a tensor cannot be copied.
     pub fn network(&self) -> Result<ResNet> {
-        let (_, tensors) = self.file.parse()?;
-        self.compare(&tensors)?;
-        ResNet::from_tensors(&self.architecture, |spec| self.tensor(&tensors, &spec.name))
+        ResNet::from_tensors(&self.architecture, |spec| self.tensor(&spec.name))
     }
 
     /// The training run, ready to go on.
@@ -173,13 +161,11 @@ impl Checkpoint {
     /// As [`Checkpoint::network`]; [`Error::NotACheckpoint`] where it is only a network.
     pub fn trainer(&self) -> Result<Trainer> {
         let Some(training) = &self.training else {
-            return Err(self
-                .file
-                .unusable("it holds a network but no training run to go on with".into()));
+            let reason = "it holds a network but no training run to go on with";
+            return Err(unusable(&self.path, reason.into()));
         };
         let network = self.network()?;
-        let (_, tensors) = self.file.parse()?;
-        let velocity = |name: &str| self.tensor(&tensors, &format!("{MOMENTUM}{name}"));
+        let velocity = |name: &str| self.tensor(&format!("{MOMENTUM}{name}"));
         let velocities = network
             .tensors()
             .map(|(spec, _)| {
@@ -274,7 +260,7 @@ impl Checkpoint {
         if more > 0 {
             report += &format!("; and {more} more");
         }
-        let (path, architecture) = (self.file.path().into(), self.architecture.name.clone());
+        let (path, architecture) = (self.path.clone(), self.architecture.name.clone());
         Err(Error::TensorMismatch {
             path,
             architecture,
@@ -282,22 +268,48 @@ impl Checkpoint {
         })
     }
 
-    fn tensor(&self, tensors: &SafeTensors<'_>, name: &str) -> Result<Tensor> {
-        let view = tensors
-            .tensor(name)
-            .map_err(|error| self.file.unusable(format!("{name}: {error}")))?;
-        Ok(to_tensor(&view)?)
+    /// A copy of a tensor, since training changes its tensors in place.
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let tensor = self.tensors.get(name);
+        let tensor = tensor.ok_or_else(|| unusable(&self.path, format!("no tensor {name}")))?;
+        Ok(tensor.copy()?)
     }
 }
 
+/// What a header's `__metadata__` says about the network, its data and its training.
+fn describe(
+    path: &Path,
+    metadata: &HashMap<String, String>,
+) -> Result<(Architecture, DataDescription, Option<Training>)> {
+    let Some(architecture) = metadata.get("architecture") else {
+        return Err(unusable(path, "its metadata has no `architecture`".into()));
+    };
+    let version = metadata.get("format_version").map(String::as_str);
+    if !matches!(version.map(str::parse::<u32>), Some(Ok(1..=FORMAT_VERSION))) {
+        let found = version.unwrap_or("none");
+        return Err(unusable(
+            path,
+            format!("format_version {found}; this program reads 1 to {FORMAT_VERSION}"),
+        ));
+    }
+    let architecture = Architecture::from_json(architecture)
+        .map_err(|error| unusable(path, format!("in its metadata: {error}")))?;
+    let data = DataDescription {
+        dataset: metadata.get("dataset").cloned(),
+        normalization: read_json(path, metadata, "normalization")?,
+    };
+    let training = read_json(path, metadata, "training")?;
+    Ok((architecture, data, training))
+}
+
 fn read_json<T: serde::de::DeserializeOwned>(
-    file: &MappedFile,
-    metadata: &std::collections::HashMap<String, String>,
+    path: &Path,
+    metadata: &HashMap<String, String>,
     key: &str,
 ) -> Result<Option<T>> {
     let parse = |text: &String| serde_json::from_str(text);
     let parsed = metadata.get(key).map(parse).transpose();
-    parsed.map_err(|error| file.unusable(format!("`{key}` in its metadata: {error}")))
+    parsed.map_err(|error| unusable(path, format!("`{key}` in its metadata: {error}")))
 }
 
 fn metadata(network: &ResNet, data: &DataDescription) -> BTreeMap<&'static str, String> {

@@ -1,4 +1,5 @@
-//! What happens to an opened checkpoint when its file changes: nothing.
+//! What happens to an opened checkpoint when its file changes: nothing. Its tensors were copied and
+//! its map is gone.
 
 use std::fs::{self, OpenOptions};
 
@@ -17,7 +18,7 @@ fn an_opened_checkpoint_is_what_it_was_whatever_becomes_of_its_file() {
             .collect()
     };
     let changes: [fn(&std::path::Path); 3] = [
-        // A mapped file would end the process here, with SIGBUS.
+        // A file that is still mapped would end the process here, with SIGBUS.
         |path| {
             let file = OpenOptions::new().write(true).open(path).unwrap();
             file.set_len(100).unwrap();
