@@ -33,7 +33,7 @@ pub struct FetchProgress {
 /// is there; gives the folder that holds the parquet files.
 ///
 /// `progress` is called as bytes arrive. An interrupted transfer goes on where it was. A file
-/// is taken into the cache when it has the SHA-256 that the hub gives for it.
+/// is kept if it has the SHA-256 that the hub gives for it.
 ///
 /// ```no_run
 /// use ir_data::{LabelSet, Locations, fetch};
@@ -85,7 +85,9 @@ pub(crate) fn fetch_after(
             failed(reason.into())
         });
     };
-    let repository = Repository::new(cache, repository(labels));
+    // hf-hub links its files by relative paths, which it makes of absolute ones.
+    let cache = std::path::absolute(cache).map_err(|error| failed(error.to_string()))?;
+    let repository = Repository::new(&cache, repository(labels));
     let files = files(labels);
     for file in files {
         if repository.file(file).is_some() {

@@ -6,8 +6,6 @@
 //!                            blobs/{sha256}                the content
 //! ```
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::formats::read_small;
@@ -15,6 +13,7 @@ use crate::formats::read_small;
 /// The folder of one data set.
 pub(super) struct Repository {
     id: &'static str,
+    cache: PathBuf,
     root: PathBuf,
 }
 
@@ -24,25 +23,32 @@ impl Repository {
         let folder = format!("datasets--{}", id.replace('/', "--"));
         Self {
             id,
+            cache: cache.into(),
             root: cache.join(folder),
         }
     }
 
-    /// Its place below the hub's address.
-    pub(super) fn address(&self) -> String {
-        format!("datasets/{}", self.id)
+    /// The name on the hub.
+    pub(super) fn id(&self) -> &'static str {
+        self.id
     }
 
-    pub(super) fn blobs(&self) -> PathBuf {
-        self.root.join("blobs")
+    /// The cache that it is in.
+    pub(super) fn cache(&self) -> &Path {
+        &self.cache
     }
 
     pub(super) fn blob(&self, sha256: &str) -> PathBuf {
-        self.blobs().join(sha256)
+        self.root.join("blobs").join(sha256)
     }
 
     pub(super) fn snapshots(&self) -> PathBuf {
         self.root.join("snapshots")
+    }
+
+    /// Where a commit has a file.
+    pub(super) fn link(&self, commit: &str, file: &str) -> PathBuf {
+        self.snapshots().join(commit).join(file)
     }
 
     /// The snapshot of the newest commit, where the cache names one. A commit is hexadecimal
@@ -58,32 +64,5 @@ impl Repository {
     pub(super) fn file(&self, file: &str) -> Option<PathBuf> {
         let path = self.main()?.join(file);
         path.exists().then_some(path)
-    }
-
-    /// Makes a blob the file of a commit, and that commit the newest.
-    pub(super) fn link(&self, commit: &str, sha256: &str, file: &str) -> io::Result<()> {
-        let link = self.snapshots().join(commit).join(file);
-        let parent = link.parent().unwrap_or(&self.root);
-        fs::create_dir_all(parent)?;
-        if !link.exists() {
-            // A link that leads nowhere is there all the same.
-            if link.is_symlink() {
-                fs::remove_file(&link)?;
-            }
-            #[cfg(unix)]
-            {
-                let up: PathBuf = Path::new(file).components().map(|_| "..").collect();
-                let blob = up.join("..").join("blobs").join(sha256);
-                std::os::unix::fs::symlink(blob, &link)?;
-            }
-            #[cfg(not(unix))]
-            fs::copy(self.blob(sha256), &link)?;
-        }
-        let refs = self.root.join("refs");
-        fs::create_dir_all(&refs)?;
-        let mut reference = tempfile::NamedTempFile::new_in(&refs)?;
-        io::Write::write_all(&mut reference, commit.as_bytes())?;
-        reference.persist(refs.join("main"))?;
-        Ok(())
     }
 }
