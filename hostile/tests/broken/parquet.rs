@@ -66,9 +66,7 @@ pub(crate) const CASES: &[Case] = &[
     case(
         "parquet, a label that is null",
         |to| train(to, fixture!("null_label.parquet")),
-        &[
-            "train.parquet: rows from 0: expected whole pages of images and labels, found null in row 1",
-        ],
+        &["train.parquet: row 1: expected an image and a label, found null"],
     ),
     case(
         "parquet, a compression that is not read",
@@ -95,7 +93,7 @@ pub(crate) const CASES: &[Case] = &[
     case(
         "parquet, a page that decompresses to 2 GiB",
         |to| page(to, [0, i32::MAX, 100, 1, 0], &[0xff, 0xff, 0xff, 0xff, 7]),
-        &["found 100 compressed bytes that announce 2147483647"],
+        &["found a page of 100 bytes that claims to be 2147483647 uncompressed"],
     ),
     case(
         "parquet, a page longer than its column",
@@ -125,9 +123,20 @@ pub(crate) const CASES: &[Case] = &[
         &["found references without a dictionary"],
     ),
     case(
+        "parquet, a dictionary of 2 thousand million entries",
+        |to| {
+            page(to, [2, 0, 0, i32::MAX, 0], &[]);
+        },
+        &["found a page of 2147483647 values for 1 rows"],
+    ),
+    case(
         "parquet, levels longer than their page",
-        |to| page(to, [0, 6, 6, 1, 0], &[0xff, 0xff, 0xff, 0xff, 2, 2]),
-        &["found 4294967295 bytes of levels in a page of 6"],
+        // As long as the page of the sound file, so that nothing is wrong but the levels.
+        |to| page(to, [0, 193, 193, 1, 0], &[0xff, 0xff, 0xff, 0xff, 2, 2]),
+        &[
+            "rows from 0: expected whole pages",
+            "not enough data to read levels",
+        ],
     ),
 ];
 
@@ -149,7 +158,8 @@ fn page(folder: &Path, [kind, uncompressed, compressed, values, encoding]: [i32;
     for size in [kind, uncompressed, compressed] {
         field(&mut header, size);
     }
-    header.push(0x2c);
+    // Field 5 describes a data page, field 7 a dictionary.
+    header.push(if kind == 2 { 0x4c } else { 0x2c });
     for number in [values, encoding, 3, 3] {
         field(&mut header, number);
     }

@@ -10,26 +10,30 @@
 //! a time and their images decoded on all cores, so memory is that of the result and of
 //! the pages at hand, whatever the size of a row group.
 //!
-//! The parquet crate reads the footer. Pages are read here: that crate allocates what a page
-//! claims to be, and panics on pages that contradict themselves.
+//! The parquet crate reads them, after what the pages claim was compared with what is there
+//! (`claims`). It still panics on some damaged pages, which is caught (`crate::panics`).
 
+mod claims;
 mod columns;
 mod header;
-mod pages;
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use parquet::basic::Compression;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use rayon::prelude::*;
 
 use self::columns::Columns;
-use self::pages::{Bytes, Column};
 use super::{MAX_SAMPLES, Probe, Samples, checked_label, image, malformed};
 use crate::classes::LabelSet;
 use crate::dataset::{IMAGE, SIDE};
 use crate::error::{Error, Result};
+use crate::panics::caught;
 
 /// Rows that are read, then decoded together.
 const CHUNK: usize = 2048;
@@ -44,13 +48,13 @@ pub(crate) const MAGIC: &[u8; 4] = b"PAR1";
 /// Says whether the file holds CIFAR's kind of images: by its columns, by the class names
 /// that the hub writes into the footer, and by the size of the first image.
 pub(crate) fn probe(path: &Path) -> Result<Probe> {
-    let metadata = open(path)?;
-    let columns = match Columns::find(metadata.file_metadata()) {
+    let reader = open(path)?;
+    let columns = match Columns::find(reader.metadata().file_metadata()) {
         Ok(columns) => columns,
         Err(reason) => return Ok(Probe::Foreign(reason)),
     };
-    check_chunks(path, &metadata, columns)?;
-    if let Some((width, height)) = first_size(path, &metadata, columns)?
+    check_chunks(path, reader.metadata(), columns)?;
+    if let Some((width, height)) = first_size(path, &reader, columns)?
         && (width, height) != (SIDE as u32, SIDE as u32)
     {
         return Ok(Probe::Foreign(format!(
@@ -67,34 +71,39 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
 /// Width and height of the first image, if it can be told.
 fn first_size(
     path: &Path,
-    metadata: &ParquetMetaData,
+    reader: &SerializedFileReader<File>,
     columns: Columns,
 ) -> Result<Option<(u32, u32)>> {
-    let Some(group) = metadata.row_groups().first() else {
+    if reader.num_row_groups() == 0 {
+        return Ok(None);
+    }
+    let failed = |error: parquet::errors::ParquetError| unreadable(path, 0, error.to_string());
+    let group = reader.get_row_group(0).map_err(failed)?;
+    let column = group.get_column_reader(columns.image).map_err(failed)?;
+    let ColumnReader::ByteArrayColumnReader(mut images) = column else {
         return Ok(None);
     };
-    let rows = rows_of(path, group)?;
-    let unreadable = |found| unreadable(path, 0, found);
-    let mut images =
-        Column::byte_arrays(path, group.column(columns.image), rows).map_err(unreadable)?;
-    let first = images.read(1).map_err(unreadable)?;
-    Ok(first
-        .first()
-        .and_then(|bytes| image::size(bytes.as_slice())))
+    let first = read_column::<ByteArrayType>(path, 0, 1, &mut images)?;
+    Ok(first.first().and_then(|bytes| image::size(bytes.data())))
 }
 
 /// Decodes all rows.
 pub(crate) fn read(path: &Path) -> Result<Samples> {
-    let metadata = open(path)?;
+    let reader = open(path)?;
+    let metadata = reader.metadata();
     let columns = Columns::find(metadata.file_metadata())
         .map_err(|found| malformed(path, "columns", "an image and a label", found))?;
     let rows = metadata.file_metadata().num_rows();
     let rows = usize::try_from(rows).unwrap_or(usize::MAX);
     check_rows(path, rows)?;
-    check_chunks(path, &metadata, columns)?;
+    check_chunks(path, metadata, columns)?;
     let mut samples = Samples::default();
-    for group in metadata.row_groups() {
-        read_group(path, group, columns, &mut samples)?;
+    for group in 0..reader.num_row_groups() {
+        let first = samples.labels.len();
+        let group = reader
+            .get_row_group(group)
+            .map_err(|error| unreadable(path, first, error.to_string()))?;
+        read_group(path, group.as_ref(), columns, &mut samples)?;
     }
     if samples.labels.len() != rows {
         let found = format!("{} rows", samples.labels.len());
@@ -103,13 +112,12 @@ pub(crate) fn read(path: &Path) -> Result<Samples> {
     Ok(samples)
 }
 
-fn open(path: &Path) -> Result<ParquetMetaData> {
+fn open(path: &Path) -> Result<SerializedFileReader<File>> {
     let file = File::open(path).map_err(|source| Error::Read {
         path: path.into(),
         source,
     })?;
-    ParquetMetaDataReader::new()
-        .parse_and_finish(&file)
+    SerializedFileReader::new(file)
         .map_err(|error| malformed(path, "footer", "a complete parquet file", error.to_string()))
 }
 
@@ -156,11 +164,14 @@ fn length(path: &Path) -> Result<u64> {
     }
 }
 
-/// Checks that the needed columns are compressed in a way that can be read and lie within
-/// the file, which the parquet crate takes for granted.
+/// Checks that the needed columns are compressed in a way that can be read and lie within the
+/// file, and that their pages claim nothing that cannot be: the parquet crate takes all of this
+/// for granted.
 fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Result<()> {
     let length = length(path)?;
+    let mut first = 0;
     for (group, row_group) in metadata.row_groups().iter().enumerate() {
+        let rows = rows_of(path, row_group)?;
         for index in [columns.image, columns.label] {
             let chunk = row_group.column(index);
             let column = chunk.column_path().string();
@@ -172,44 +183,69 @@ fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Re
                     found: codec.to_string(),
                 });
             }
-            let (start, size) = pages::place(chunk);
-            let is_inside = match (u64::try_from(start), u64::try_from(size)) {
-                (Ok(start), Ok(size)) => start.checked_add(size).is_some_and(|end| end <= length),
-                _ => false,
-            };
-            if !is_inside {
+            let bytes = place(chunk).filter(|bytes| bytes.end <= length);
+            let Some(bytes) = bytes else {
                 let place = format!("row group {group}, column {column}");
-                let found = format!("{size} bytes from byte {start}");
-                return Err(malformed(
-                    path,
-                    place,
-                    format!("pages within {length} bytes"),
-                    found,
-                ));
-            }
+                let found = format!(
+                    "{} bytes from byte {}",
+                    chunk.compressed_size(),
+                    chunk.data_page_offset()
+                );
+                let expected = format!("pages within {length} bytes");
+                return Err(malformed(path, place, expected, found));
+            };
+            claims::check(path, bytes, codec != Compression::UNCOMPRESSED, rows)
+                .map_err(|found| unreadable(path, first, found))?;
         }
+        first += rows;
     }
     Ok(())
+}
+
+/// Where a column's pages are, if they can be anywhere.
+fn place(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = chunk.dictionary_page_offset();
+    let start = u64::try_from(start.unwrap_or_else(|| chunk.data_page_offset())).ok()?;
+    let size = u64::try_from(chunk.compressed_size()).ok()?;
+    Some(start..start.checked_add(size)?)
 }
 
 /// Decodes one row group behind `samples`, chunk by chunk.
 fn read_group(
     path: &Path,
-    group: &RowGroupMetaData,
+    group: &dyn RowGroupReader,
     columns: Columns,
     samples: &mut Samples,
 ) -> Result<()> {
-    let rows = rows_of(path, group)?;
     let first = samples.labels.len();
-    let failed = |found| unreadable(path, first, found);
-    let mut images =
-        Column::byte_arrays(path, group.column(columns.image), rows).map_err(failed)?;
-    let mut labels = Column::integers(path, group.column(columns.label), rows).map_err(failed)?;
+    let column = |index| {
+        let reader = group.get_column_reader(index);
+        reader.map_err(|error| unreadable(path, first, error.to_string()))
+    };
+    let another_type = || unreadable(path, first, "a column of another type".into());
+    let ColumnReader::ByteArrayColumnReader(mut images) = column(columns.image)? else {
+        return Err(another_type());
+    };
+    let mut labels = column(columns.label)?;
     loop {
         let start = samples.labels.len();
-        let failed = |found| unreadable(path, start, found);
-        let encoded = images.read(CHUNK).map_err(failed)?;
-        let values = labels.read(CHUNK).map_err(failed)?;
+        let encoded = read_column::<ByteArrayType>(path, start, CHUNK, &mut images)?;
+        let values: Vec<i64> = match &mut labels {
+            ColumnReader::Int32ColumnReader(reader) => read_column(path, start, CHUNK, reader)?
+                .into_iter()
+                .map(i64::from)
+                .collect(),
+            ColumnReader::Int64ColumnReader(reader) => read_column(path, start, CHUNK, reader)?,
+            _ => return Err(another_type()),
+        };
+        if encoded.len() != values.len() {
+            return Err(malformed(
+                path,
+                format!("rows from {start}"),
+                format!("{} labels", encoded.len()),
+                values.len().to_string(),
+            ));
+        }
         if encoded.is_empty() {
             return Ok(());
         }
@@ -217,11 +253,34 @@ fn read_group(
     }
 }
 
+/// The next rows of a column, at most `count`, none of them null.
+fn read_column<T: DataType>(
+    path: &Path,
+    start: usize,
+    count: usize,
+    reader: &mut ColumnReaderImpl<T>,
+) -> Result<Vec<T::T>> {
+    let mut values = Vec::new();
+    let mut levels = Vec::new();
+    // After a panic nothing of this is used again.
+    let outcome = caught(|| reader.read_records(count, Some(&mut levels), None, &mut values));
+    let (rows, present, _) = outcome
+        .map_err(|panic| unreadable(path, start, format!("damaged pages ({panic})")))?
+        .map_err(|error| unreadable(path, start, error.to_string()))?;
+    if present != rows {
+        let full = levels.iter().max().copied().unwrap_or(0);
+        let null = levels.iter().position(|&level| level < full).unwrap_or(0);
+        let place = format!("row {}", start + null);
+        return Err(malformed(path, place, "an image and a label", "null"));
+    }
+    Ok(values)
+}
+
 /// Decodes a chunk on all cores behind `samples`.
 fn append(
     path: &Path,
     labels: LabelSet,
-    encoded: &[Bytes],
+    encoded: &[ByteArray],
     values: &[i64],
     samples: &mut Samples,
 ) -> Result<()> {
@@ -239,7 +298,7 @@ fn append(
         .zip(encoded)
         .enumerate()
         .find_map_first(|(row, (planes, bytes))| {
-            image::decode(path, start + row, bytes.as_slice(), planes).err()
+            image::decode(path, start + row, bytes.data(), planes).err()
         });
     failure.map_or(Ok(()), Err)
 }

@@ -1,27 +1,21 @@
 //! The header of a page, in Thrift's compact protocol.
 //!
-//! Read here and not by the parquet crate, which allocates what a header claims before it has
-//! looked at a byte of the page.
+//! Read here because the parquet crate keeps its own reader of page headers to itself, and
+//! allocates what a header claims before it has looked at a byte of the page.
 
 use std::io::{self, Read};
-
-use super::pages::Found;
 
 /// How deep structures may be nested; a page header's statistics are two deep.
 const DEPTH: usize = 8;
 
+/// What is said to be found in place of what the format asks for.
+pub(super) type Found<T> = Result<T, String>;
+
 /// What a page holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Values after levels with their own lengths.
+    /// Values, in either version of the format.
     Data,
-    /// Values after levels whose lengths stand in the header; these are never compressed.
-    DataV2 {
-        /// Bytes of definition levels.
-        definition_levels: usize,
-        /// Whether the values are compressed where the column is.
-        compressed: bool,
-    },
     /// The values that data pages refer to.
     Dictionary,
     /// Nothing that is needed here.
@@ -40,12 +34,7 @@ pub(super) struct PageHeader {
     pub(super) values: usize,
     /// By the number that the format gives it.
     pub(super) encoding: i32,
-    /// Encoding of the definition levels; of no meaning in dictionaries.
-    pub(super) level_encoding: i32,
 }
-
-/// RLE's number, the only encoding of levels in a page of version 2.
-pub(super) const RLE: i32 = 3;
 
 impl PageHeader {
     /// Reads a header from where it begins.
@@ -66,25 +55,11 @@ impl PageHeader {
             }
             Ok(())
         })?;
-        let (kind, values, encoding, level_encoding) = match kind {
-            Some(0) => (Kind::Data, data.get(1)?, data.get(2)?, data.get(3)?),
-            Some(2) => (
-                Kind::Dictionary,
-                dictionary.get(1)?,
-                dictionary.get(2)?,
-                RLE,
-            ),
-            Some(3) => {
-                if v2.get(6)? != 0 {
-                    return Err("repeated values".into());
-                }
-                let kind = Kind::DataV2 {
-                    definition_levels: size(v2.get(5).ok())?,
-                    compressed: v2.get(7).unwrap_or(1) != 0,
-                };
-                (kind, v2.get(1)?, v2.get(4)?, RLE)
-            }
-            Some(_) => (Kind::Other, 0, 0, RLE),
+        let (kind, values, encoding) = match kind {
+            Some(0) => (Kind::Data, data.get(1)?, data.get(2)?),
+            Some(2) => (Kind::Dictionary, dictionary.get(1)?, dictionary.get(2)?),
+            Some(3) => (Kind::Data, v2.get(1)?, v2.get(4)?),
+            Some(_) => (Kind::Other, 0, 0),
             None => return Err("a page header without a type".into()),
         };
         Ok(Self {
@@ -93,7 +68,6 @@ impl PageHeader {
             compressed: size(compressed)?,
             values: size(Some(values))?,
             encoding,
-            level_encoding,
         })
     }
 }
@@ -103,9 +77,9 @@ fn size(number: Option<i32>) -> Found<usize> {
     usize::try_from(number).map_err(|_| format!("a size of {number}"))
 }
 
-/// The integers and flags of a structure, by their field's number up to 7.
+/// The integers of a structure, by their field's number up to 4.
 #[derive(Default)]
-struct Numbers([Option<i32>; 8]);
+struct Numbers([Option<i32>; 5]);
 
 impl Numbers {
     fn get(&self, id: usize) -> Found<i32> {
@@ -136,7 +110,7 @@ impl<R: Read> Thrift<'_, R> {
         }
     }
 
-    /// The integers and flags among a structure's fields.
+    /// The integers among a structure's fields.
     fn numbers(&mut self, wire: u8) -> Found<Numbers> {
         if wire != 12 {
             return Err(format!("a page header with type {wire} for a structure"));
@@ -147,7 +121,6 @@ impl<R: Read> Thrift<'_, R> {
                 .ok()
                 .and_then(|id| numbers.0.get_mut(id));
             match (place, wire) {
-                (Some(place), 1 | 2) => *place = Some(i32::from(wire == 1)),
                 (Some(place), 5) => *place = Some(thrift.int(wire)?),
                 _ => thrift.skip(wire, DEPTH)?,
             }
@@ -251,7 +224,6 @@ mod tests {
             compressed: 60,
             values: 7,
             encoding: 0,
-            level_encoding: RLE,
         };
         assert_eq!(header, expected);
         for length in 0..bytes.len() {
