@@ -37,11 +37,15 @@ impl MappedFile {
             path: path.into(),
             content: Vec::new(),
         };
-        let mut file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
+        let metadata = std::fs::metadata(path).map_err(io)?;
         if metadata.is_dir() {
             return Err(this.unusable("it is a folder; name the safetensors file in it".into()));
         }
+        // A pipe would be waited for, and a device has no end.
+        if !metadata.is_file() {
+            return Err(this.unusable("it is no file".into()));
+        }
+        let mut file = File::open(path).map_err(io)?;
         let length = metadata.len();
         this.read(&mut file, LENGTH.min(length))?;
         let Some(header) = this.content.first_chunk() else {
