@@ -18,11 +18,15 @@
 //! velocity of each trainable tensor under `momentum.{name}`.
 //!
 //! The header's `__metadata__` has `format_version`, `architecture` (JSON, see
-//! [`Architecture`]), and where known `dataset`, `normalization` (JSON, see [`Normalization`]) and
+//! [`Architecture`]), `sha256`, and where known `dataset`, `normalization` (JSON, see [`Normalization`]) and
 //! `training` (JSON: settings, position and what the caller adds).
+//!
+//! `sha256` is over the content: SHA-256 of every other entry of the metadata in order of keys (key,
+//! value), then of every tensor in order of names (name, shape, bytes); each text and each tensor's
+//! bytes are preceded by their length, a shape by the number of its dimensions, all numbers as 8
+//! bytes, little endian. Version 1 of the format has no `sha256`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -30,13 +34,20 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::mapped::{MappedFile, to_tensor};
+use crate::files;
 use crate::resnet::ResNet;
+use crate::tensor_file::{TensorFile, to_tensor};
 use crate::trainer::{Position, Trainer, TrainingSettings};
 
 /// The version that this program writes; it reads no newer one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The first version that has a checksum.
+const CHECKSUM_SINCE: u32 = 2;
+
+const CHECKSUM: &str = "sha256";
 
 const MOMENTUM: &str = "momentum.";
 
@@ -85,40 +96,38 @@ struct Training {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Checkpoint {
-    file: MappedFile,
+    file: TensorFile,
     architecture: Architecture,
     data: DataDescription,
     training: Option<Training>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint by memory map and reads its metadata; tensors are copied when a network
-    /// is asked for.
+    /// Reads a checkpoint whole and compares its content with its checksum; tensors are made when a
+    /// network is asked for.
     ///
-    /// The file must not be changed in place while it is open: its pages are read on demand, and a
-    /// file that shrinks ends the process with SIGBUS. Saving replaces a file by renaming, which
-    /// is safe.
+    /// What becomes of the file afterwards does not matter. Memory is that of the file, up to
+    /// 8 GiB, and is asked for when the header has announced as many bytes as there are.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::NotACheckpoint`] with what was found in place of what.
+    /// [`Error::Io`]; [`Error::NotACheckpoint`] with what was found in place of what, as in a file
+    /// that was cut off; [`Error::Damaged`] if the content has changed since it was written.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = MappedFile::open(path)?;
-        let (header, _) = file.parse()?;
+        let file = TensorFile::open(path)?;
+        let (header, tensors) = file.parse()?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let Some(architecture) = metadata.get("architecture") else {
             return Err(file.unusable("its metadata has no `architecture`".into()));
         };
         let version = metadata
             .get("format_version")
-            .map(|version| version.parse::<u32>());
-        if !matches!(version, Some(Ok(1..=FORMAT_VERSION))) {
-            let found = metadata
-                .get("format_version")
-                .map_or("none", String::as_str);
+            .map_or("none", String::as_str);
+        let Ok(version @ 1..=FORMAT_VERSION) = version.parse::<u32>() else {
             return Err(file.unusable(format!(
-                "format_version {found}; this program reads 1 to {FORMAT_VERSION}"
+                "format_version {version}; this program reads 1 to {FORMAT_VERSION}"
             )));
-        }
+        };
+        verify(&file, version, &metadata, &tensors)?;
         let architecture = Architecture::from_json(architecture)
             .map_err(|error| file.unusable(format!("in its metadata: {error}")))?;
         let normalization = read_json(&file, &metadata, "normalization")?;
@@ -291,7 +300,7 @@ impl Checkpoint {
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(
-    file: &MappedFile,
+    file: &TensorFile,
     metadata: &std::collections::HashMap<String, String>,
     key: &str,
 ) -> Result<Option<T>> {
@@ -333,9 +342,17 @@ struct Entry<'a> {
 fn write<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, &'a Tensor)>,
-    metadata: BTreeMap<&'static str, String>,
+    mut metadata: BTreeMap<&'static str, String>,
 ) -> Result<()> {
     let tensors: BTreeMap<String, &Tensor> = tensors.collect();
+    let mut checksum = Checksum::default();
+    for (key, value) in &metadata {
+        checksum.entry(key, value);
+    }
+    for (name, tensor) in &tensors {
+        checksum.tensor(name, tensor.dims(), &bytes(tensor)?);
+    }
+    metadata.insert(CHECKSUM, checksum.finish());
     let mut header =
         serde_json::Map::from_iter([("__metadata__".into(), serde_json::json!(metadata))]);
     let mut offset = 0;
@@ -352,46 +369,51 @@ fn write<'a>(
     let mut header = to_json(&header).into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let io = |action| {
-        move |source| Error::Io {
-            path: path.into(),
-            action,
-            source,
-        }
+    let size = 8 + header.len() + offset;
+    files::replace(path, size as u64, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        tensors
+            .values()
+            .try_for_each(|tensor| out.write_all(&bytes(tensor).map_err(std::io::Error::other)?))
+    })
+}
+
+/// A tensor's values, little endian.
+fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.into_iter().flat_map(f32::to_le_bytes).collect())
+}
+
+/// Compares a file's content with its checksum.
+fn verify(
+    file: &TensorFile,
+    version: u32,
+    metadata: &std::collections::HashMap<String, String>,
+    tensors: &SafeTensors<'_>,
+) -> Result<()> {
+    let Some(expected) = metadata.get(CHECKSUM) else {
+        return match version {
+            CHECKSUM_SINCE.. => Err(file.unusable(format!("its metadata has no `{CHECKSUM}`"))),
+            _ => Ok(()),
+        };
     };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // As any file that a program writes: readable by whom the user's umask allows.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.prefix(".checkpoint-").tempfile_in(folder);
-    let mut temporary = temporary.map_err(io("creating a temporary file beside it"))?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    out.write_all(&(header.len() as u64).to_le_bytes())
-        .map_err(io("writing a checkpoint"))?;
-    out.write_all(&header).map_err(io("writing a checkpoint"))?;
-    for tensor in tensors.values() {
-        for value in tensor.flatten_all()?.to_vec1::<f32>()? {
-            out.write_all(&value.to_le_bytes())
-                .map_err(io("writing a checkpoint"))?;
-        }
+    let mut checksum = Checksum::default();
+    let entries: BTreeMap<_, _> = metadata.iter().collect();
+    for (key, value) in entries.into_iter().filter(|(key, _)| *key != CHECKSUM) {
+        checksum.entry(key, value);
     }
-    out.flush().map_err(io("writing a checkpoint"))?;
-    drop(out);
-    temporary
-        .as_file()
-        .sync_all()
-        .map_err(io("flushing a checkpoint to the disk"))?;
-    temporary
-        .persist(path)
-        .map_err(|error| io("renaming the finished checkpoint")(error.error))?;
-    // Elsewhere a folder cannot be opened as a file, and renaming is as durable as it gets.
-    #[cfg(unix)]
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io("flushing its folder"))?;
-    Ok(())
+    let tensors: BTreeMap<_, _> = tensors.iter().collect();
+    for (name, view) in tensors {
+        checksum.tensor(name, view.shape(), view.data());
+    }
+    let found = checksum.finish();
+    if found == *expected {
+        return Ok(());
+    }
+    Err(Error::Damaged {
+        path: file.path().into(),
+        expected: expected.clone(),
+        found,
+    })
 }

@@ -24,12 +24,12 @@ const MAX_TENSORS: u64 = 8 << 30;
 const LENGTH: u64 = 8;
 
 /// A safetensors file that was read whole.
-pub(crate) struct MappedFile {
+pub(crate) struct TensorFile {
     path: PathBuf,
     content: Vec<u8>,
 }
 
-impl MappedFile {
+impl TensorFile {
     /// Reads a file whose header says that it is as long as it is.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let io = |source| unreadable(path, source);
