@@ -180,6 +180,30 @@ pub fn encode(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// The checkpoint as the first version of the format had it, without a checksum, so that damage is
+/// not found before it is read.
+///
+/// ```
+/// let sound = ir_hostile::seeds::of("checkpoint").remove(0);
+/// let old = ir_hostile::seeds::without_checksum(&sound);
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("old"), old)?;
+/// ir_models::Checkpoint::open(&folder.path().join("old"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn without_checksum(checkpoint: &[u8]) -> Vec<u8> {
+    let (length, rest) = checkpoint.split_first_chunk().unwrap();
+    let (header, tensors) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let metadata = header["__metadata__"].as_object_mut().unwrap();
+    metadata.insert("format_version".into(), "1".into());
+    metadata.remove("sha256");
+    let header = header.to_string().into_bytes();
+    let length = (header.len() as u64).to_le_bytes();
+    [&length, header.as_slice(), tensors].concat()
+}
+
 fn checkpoints() -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
@@ -204,5 +228,7 @@ fn checkpoints() -> Vec<Vec<u8>> {
         Checkpoint::save_training(&path, &trainer, &data, run).unwrap();
         files.push(std::fs::read(&path).unwrap());
     }
+    let old: Vec<_> = files.iter().map(|file| without_checksum(file)).collect();
+    files.extend(old);
     files
 }

@@ -1,4 +1,4 @@
-//! Development commands of the workspace: `cargo xtask validate`, `cargo xtask reproduce`.
+//! Development commands of the workspace: `cargo xtask validate`, `reproduce`, `bench`, `kills`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,7 +13,9 @@ use anyhow::Context;
 use cargo_metadata::{Metadata, MetadataCommand};
 use clap::Parser;
 
+mod bench;
 mod elapsed;
+mod kills;
 mod reproduce;
 mod validate;
 
@@ -25,6 +27,10 @@ enum Command {
     Validate(validate::Args),
     /// Train, measure and draw: the paper's figures from one command.
     Reproduce(reproduce::Args),
+    /// Measure the speed of the networks beside PyTorch.
+    Bench(bench::Args),
+    /// Kill training runs at random moments and compare what they come to with an undisturbed one.
+    Kills(kills::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +38,8 @@ fn main() -> ExitCode {
     let done = enter_workspace_root().and_then(|()| match command {
         Command::Validate(args) => validate::run(&args),
         Command::Reproduce(args) => reproduce::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Kills(args) => kills::run(&args),
     });
     match done {
         Ok(code) => code,

@@ -1,12 +1,14 @@
 //! A stranger's network, held to the contract of the trait.
 
-use candle_core::{Result as CandleResult, Tensor};
-use ir_models::{Block, ResidualNetwork};
+use candle_core::{DType, Result as CandleResult, Tensor};
+use ir_models::{Block, BlockBackward, BlockGradients, ResidualNetwork};
+use ir_tensor_ops::explicit;
 
 use crate::error::{Error, Part, Result};
 
 /// The five functions of a network with their contract checked at every call, so that a
-/// mistake in an implementation is reported where it is made. Measures call nothing else.
+/// mistake in an implementation is reported where it is made. Measures call nothing else but
+/// the plain way to the logits.
 pub(crate) struct Checked<'a> {
     network: &'a dyn ResidualNetwork,
     blocks: Vec<Block>,
@@ -87,7 +89,33 @@ impl<'a> Checked<'a> {
                 branch: branch.dims().to_vec(),
             });
         }
+        let plain = |x: &Tensor| !x.track_op() && x.dtype() == DType::F32 && x.device().is_cpu();
+        if plain(shortcut) && plain(branch) {
+            return Ok(explicit::add(shortcut, branch)?);
+        }
         Ok((shortcut + branch)?)
+    }
+
+    /// The network's own way to take gradients through its blocks.
+    pub(crate) fn block_backward(&self) -> Option<&dyn BlockBackward> {
+        self.network.block_backward()
+    }
+
+    /// ∂L/∂h_j and ∂L/∂s_j by that way.
+    pub(crate) fn gradients(
+        &self,
+        backward: &dyn BlockBackward,
+        block: usize,
+        h: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<BlockGradients> {
+        let found = named(Part::Branch(block), backward.gradients(block, h, gradient))?;
+        if found.h.dims() != h.dims() {
+            return Err(Error::NoGradient {
+                position: format!("h_{block}"),
+            });
+        }
+        Ok(found)
     }
 
     /// h_{j+1} from the sum.
@@ -104,21 +132,43 @@ impl<'a> Checked<'a> {
         Ok(self.after(block, &sum)?.detach())
     }
 
+    /// Logits `[N, classes]` from h_j on, without a record for gradients.
+    ///
+    /// By the network's own way; if anything is wrong there, step by step, which says where.
+    pub(crate) fn logits_from(&self, block: usize, h: &Tensor) -> Result<Tensor> {
+        let samples = h.dims().first().copied().unwrap_or(0);
+        if let Ok(logits) = self.network.logits_from(block, h)
+            && is_logits(&logits, samples)
+        {
+            return Ok(logits.detach());
+        }
+        let mut h = h.clone();
+        for later in block..=self.last_block() {
+            h = self.step(later, &h)?;
+        }
+        self.head(&h)
+    }
+
     /// Logits `[N, classes]`.
     pub(crate) fn head(&self, h: &Tensor) -> Result<Tensor> {
         let logits = named(Part::Head, self.network.head(h))?;
         let samples = h.dims().first().copied().unwrap_or(0);
-        match *logits.dims() {
-            [found, classes] if found == samples && classes > 0 => Ok(logits),
-            _ => Err(Error::Logits {
-                samples,
-                found: logits.dims().to_vec(),
-            }),
+        if is_logits(&logits, samples) {
+            return Ok(logits);
         }
+        Err(Error::Logits {
+            samples,
+            found: logits.dims().to_vec(),
+        })
     }
 }
 
-fn named(part: Part, result: CandleResult<Tensor>) -> Result<Tensor> {
+/// Whether a tensor has the shape of the logits of a batch.
+fn is_logits(tensor: &Tensor, samples: usize) -> bool {
+    matches!(*tensor.dims(), [found, classes] if found == samples && classes > 0)
+}
+
+fn named<T>(part: Part, result: CandleResult<T>) -> Result<T> {
     result.map_err(|source| Error::Network { part, source })
 }
 

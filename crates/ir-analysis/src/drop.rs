@@ -16,9 +16,6 @@ pub(crate) fn without_block(
     batch: &Batch,
     block: usize,
 ) -> Result<Outcomes> {
-    let mut h = network.after(block, &trace.blocks[block].s)?.detach();
-    for later in block + 1..=network.last_block() {
-        h = network.step(later, &h)?;
-    }
-    Outcomes::new(&network.head(&h)?, batch)
+    let h = network.after(block, &trace.blocks[block].s)?.detach();
+    Outcomes::new(&network.logits_from(block + 1, &h)?, batch)
 }

@@ -72,7 +72,8 @@ pub fn evaluate<E: BatchError>(
     let network = Checked::new(network)?;
     let mut score = ScoreSoFar::default();
     each_batch(batches, |batch| {
-        let logits = network.head(&final_representation(&network, batch)?)?;
+        let h = network.stem(&batch.images)?.detach();
+        let logits = network.logits_from(0, &h)?;
         let outcomes = Outcomes::new(&logits, batch)?;
         if outcomes.loss.iter().any(|loss| !loss.is_finite()) {
             // The pass that keeps every h_j says where the loss became what it is.

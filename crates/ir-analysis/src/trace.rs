@@ -2,11 +2,13 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
-use ir_models::ResidualNetwork;
+use ir_models::{BlockBackward, ResidualNetwork};
+use ir_tensor_ops::together;
 
 use crate::batch::Batch;
 use crate::checked::Checked;
 use crate::error::{Error, Part, Result};
+use crate::last_stage::Reading;
 use crate::outcome::{Outcomes, loss_gradient};
 use crate::probe::{Probe, norms};
 
@@ -100,6 +102,46 @@ pub(crate) enum Gradients {
 
 /// The traced pass and the network's own outcomes.
 pub(crate) fn run(
+    network: &Checked<'_>,
+    batch: &Batch,
+    gradients: Gradients,
+) -> Result<(Trace, Outcomes)> {
+    together(|| match network.block_backward() {
+        Some(backward) if gradients == Gradients::Taken => explicit(network, backward, batch),
+        _ => recorded(network, batch, gradients),
+    })
+}
+
+/// The pass of a network with gradients of its own: forward without a record, then the
+/// gradient from block to block.
+fn explicit(
+    network: &Checked<'_>,
+    backward: &dyn BlockBackward,
+    batch: &Batch,
+) -> Result<(Trace, Outcomes)> {
+    let (mut trace, outcomes) = recorded(network, batch, Gradients::Left)?;
+    let last = trace.blocks.len();
+    let name = || format!("h_{last}");
+    let reading = Reading::at(network, &trace.h_last, batch, Gradients::Taken, name)?;
+    trace.gradient_last.clone_from(&reading.gradient);
+    let mut gradient = reading.gradient;
+    for (j, block) in trace.blocks.iter_mut().enumerate().rev() {
+        let Some(arriving) = &gradient else {
+            break;
+        };
+        let found = network.gradients(backward, j, &block.h, arriving)?;
+        block.gradient = Some(if network.is_transition(j) {
+            found.sum
+        } else {
+            found.h.clone()
+        });
+        gradient = Some(found.h);
+    }
+    Ok((trace, outcomes))
+}
+
+/// The pass that Candle records.
+fn recorded(
     network: &Checked<'_>,
     batch: &Batch,
     gradients: Gradients,

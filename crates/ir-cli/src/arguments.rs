@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Train residual networks and see what their blocks do to the loss.
 ///
 /// Results go to stdout, progress to stderr. Exit status: 0 done, 1 failed, 2 wrong usage,
-/// 130 interrupted after a checkpoint was written.
+/// 130 or 143 interrupted (SIGINT, SIGTERM) after a checkpoint was written.
 #[derive(Debug, Parser)]
 #[command(name = "ir", version, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -171,7 +171,7 @@ pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) source: Source,
 
-    /// The folder to write: run.json, history.jsonl, checkpoint.safetensors.
+    /// The folder to write: run.json, history.jsonl, checkpoint.safetensors, best.safetensors.
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
 
@@ -220,6 +220,10 @@ pub(crate) struct Train {
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub(crate) exits_samples: usize,
 
+    /// Keep the last N checkpoints, besides the one with the highest test accuracy.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = count(1..=1_000_000))]
+    pub(crate) keep: usize,
+
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     pub(crate) device: Device,
@@ -259,6 +263,11 @@ pub(crate) struct Analyze {
     /// Images in a batch: memory grows with it, results do not depend on it.
     #[arg(long, default_value_t = 100, value_name = "N")]
     pub(crate) batch_size: usize,
+
+    /// Take fewer images in a batch where the analysis would need more memory than this, such as
+    /// 2GiB: by an estimate, not a guarantee.
+    #[arg(long, value_name = "SIZE", value_parser = crate::memory::parse_size)]
+    pub(crate) memory_limit: Option<u64>,
 
     /// What to measure, separated by commas: cosine, exit-cosine, ratio, drop, exits, unroll,
     /// taylor; everything by default.

@@ -1,26 +1,33 @@
-//! Ctrl-C and SIGTERM: the first asks the loop to stop at its next safe point, the second ends
-//! the process.
+//! SIGINT (Ctrl-C) and SIGTERM: the first asks the loop to stop at its next safe point, the second
+//! ends the process at once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
-/// Exit status of a run that was interrupted and can go on.
-pub(crate) const EXIT_STATUS: u8 = 130;
-
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// The first signal that came; 0 before.
+static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// Starts listening.
 pub(crate) fn listen() -> Result<()> {
-    let handler = || {
-        if REQUESTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(EXIT_STATUS));
-        }
-    };
-    ctrlc::set_handler(handler).context("listening for Ctrl-C")
+    let received = RECEIVED.get_or_init(Arc::default);
+    let asked = Arc::new(AtomicBool::new(false));
+    for (signal, name) in [(SIGINT, 2), (SIGTERM, 15)] {
+        // In this order: a signal finds the flag as the one before it has left it.
+        flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())
+            .and_then(|_| flag::register(signal, asked.clone()))
+            .and_then(|_| flag::register_usize(signal, received.clone(), name))
+            .context("listening for signals")?;
+    }
+    Ok(())
 }
 
-/// Whether somebody asked to stop.
-pub(crate) fn requested() -> bool {
-    REQUESTED.load(Ordering::Relaxed)
+/// The exit status for whoever asked to stop: 128 and the signal's number, 130 or 143.
+pub(crate) fn requested() -> Option<u8> {
+    let received = RECEIVED.get()?.load(Ordering::Relaxed);
+    (received != 0).then_some(128 + u8::try_from(received).unwrap_or(0))
 }

@@ -1,9 +1,10 @@
 //! The `ir` command: parse, call, print.
 //!
 //! Results go to stdout, progress and warnings to stderr. Exit status: 0 done, 1 failed, 2 wrong
-//! usage, 130 interrupted after a checkpoint was written.
+//! usage, 130 interrupted by SIGINT and 143 by SIGTERM, after a checkpoint was written.
 
 mod arguments;
+mod checkpoints;
 mod claims;
 mod commands;
 mod data;
@@ -13,7 +14,9 @@ mod group;
 #[cfg(test)]
 mod hostile;
 mod interrupt;
+mod lock;
 mod machine;
+mod memory;
 mod network;
 mod progress;
 mod report;

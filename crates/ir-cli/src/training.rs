@@ -1,22 +1,21 @@
 //! A training run under way: epochs, history, checkpoints.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ir_analysis::Number;
 use ir_data::{BatchOptions, Dataset, Loader};
-use ir_models::{
-    Architecture, Checkpoint, DataDescription, Position, ResNet, Trainer, TrainingSettings,
-};
+use ir_models::{Architecture, DataDescription, Position, ResNet, Trainer, TrainingSettings};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoints::Checkpoints;
 use crate::run::{Epoch, EpochExit, EpochExits};
 use crate::{data, files, interrupt, progress};
 
 /// Images of a batch where nothing is learned.
-const EVALUATION_BATCH: usize = 250;
+pub(crate) const EVALUATION_BATCH: usize = 250;
 
 /// Everything that the numbers of a run depend on. A resumed run must agree in all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,7 +36,7 @@ pub(crate) struct Settings {
 /// A run under way.
 pub(crate) struct Training<'a> {
     folder: &'a Path,
-    checkpoint: PathBuf,
+    checkpoints: Checkpoints,
     settings: Settings,
     data: DataDescription,
     trainer: Trainer,
@@ -50,7 +49,7 @@ pub(crate) struct Training<'a> {
 impl<'a> Training<'a> {
     pub(crate) fn new(
         folder: &'a Path,
-        checkpoint: PathBuf,
+        checkpoints: Checkpoints,
         settings: Settings,
         dataset: &Dataset,
         trainer: Trainer,
@@ -71,7 +70,7 @@ impl<'a> Training<'a> {
         history.retain(|epoch| position.step > 0 && epoch.epoch <= position.epoch);
         Ok(Self {
             folder,
-            checkpoint,
+            checkpoints,
             images: Loader::new(dataset.train().clone(), options)?,
             test: evaluation(dataset.test(), settings.test_samples)?,
             exits: [
@@ -91,25 +90,38 @@ impl<'a> Training<'a> {
         })
     }
 
-    /// Trains to the last epoch; false if somebody asked to stop before.
-    pub(crate) fn run(&mut self) -> Result<bool> {
+    /// Trains to the last epoch. If somebody asks to stop before, gives the exit status for them.
+    ///
+    /// # Errors
+    /// What stopped it, with what is left of the run.
+    pub(crate) fn run(&mut self) -> Result<Option<u8>> {
+        let outcome = self.run_to_the_end();
+        outcome.with_context(|| format!("training stopped; {}", self.checkpoints.last_good()))
+    }
+
+    fn run_to_the_end(&mut self) -> Result<Option<u8>> {
         if self.history.is_empty() {
             let started = Instant::now();
             self.record(None, started)?;
         }
+        if self.trainer.position().batches == 0 {
+            // What was killed between a checkpoint and this begins with it.
+            self.keep_best()?;
+        }
         while self.trainer.position().epoch < self.settings.epochs {
             let started = Instant::now();
-            let Some(sums) = self.epoch()? else {
-                self.save()?;
+            if let Some(sums) = self.epoch()? {
+                self.record(Some(&sums), started)?;
+            }
+            self.save()?;
+            if let Some(status) = interrupt::requested() {
                 progress::say(
                     "interrupted; the checkpoint is written, go on with the same command and --resume",
                 );
-                return Ok(false);
-            };
-            self.record(Some(&sums), started)?;
-            self.save()?;
+                return Ok(Some(status));
+            }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// The rest of the epoch under way; `None` if somebody asked to stop before its end.
@@ -130,14 +142,13 @@ impl<'a> Training<'a> {
                 "loss {loss:.3}, accuracy {:.1} %",
                 100.0 * accuracy
             ));
-            if interrupt::requested() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
+            match interrupt::requested() {
+                Some(_) => ControlFlow::Break(()),
+                None => ControlFlow::Continue(()),
             }
         });
         bar.finish_and_clear();
-        outcome.map_err(|error| self.explain(error))
+        Ok(outcome?)
     }
 
     /// Evaluates the network as it is now and appends to the history.
@@ -199,23 +210,26 @@ impl<'a> Training<'a> {
         ));
     }
 
-    fn save(&self) -> Result<()> {
+    /// Writes a checkpoint; at the end of an epoch that is the best so far, as that too.
+    fn save(&mut self) -> Result<()> {
         let run = serde_json::to_value(&self.settings)?;
-        Ok(Checkpoint::save_training(
-            &self.checkpoint,
-            &self.trainer,
-            &self.data,
-            run,
-        )?)
+        self.checkpoints.save(&self.trainer, &self.data, run)?;
+        match self.trainer.position().batches {
+            0 => self.keep_best(),
+            _ => Ok(()),
+        }
     }
 
-    /// Adds to an error of training what is left of the run.
-    fn explain(&self, error: ir_models::Error) -> anyhow::Error {
-        let hint = match self.checkpoint.exists() {
-            true => format!("{} is the last good checkpoint", self.checkpoint.display()),
-            false => "no checkpoint was written yet".into(),
-        };
-        anyhow::Error::new(error).context(format!("training stopped; {hint}"))
+    /// Keeps the last checkpoint as the best one if its test accuracy is above all earlier ones.
+    fn keep_best(&self) -> Result<()> {
+        let trained = || self.history.iter().filter(|epoch| epoch.epoch > 0);
+        let accuracies = trained().map(|epoch| epoch.test_accuracy);
+        let highest = accuracies.fold(f64::NEG_INFINITY, f64::max);
+        let best = trained().find(|epoch| epoch.test_accuracy >= highest);
+        if best.is_some_and(|best| best.epoch == self.trainer.position().epoch) {
+            self.checkpoints.keep_as_best()?;
+        }
+        Ok(())
     }
 }
 

@@ -18,25 +18,36 @@
 //! velocity of each trainable tensor under `momentum.{name}`.
 //!
 //! The header's `__metadata__` has `format_version`, `architecture` (JSON, see
-//! [`Architecture`]), and where known `dataset`, `normalization` (JSON, see [`Normalization`]) and
+//! [`Architecture`]), `sha256`, and where known `dataset`, `normalization` (JSON, see [`Normalization`]) and
 //! `training` (JSON: settings, position and what the caller adds).
+//!
+//! `sha256` is over the content: SHA-256 of every other entry of the metadata in order of keys (key,
+//! value), then of every tensor in order of names (name, shape, bytes); each text and each tensor's
+//! bytes are preceded by their length, a shape by the number of its dimensions, all numbers as 8
+//! bytes, little endian. Version 1 of the format has no `sha256`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use candle_core::Tensor;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
+use crate::checksum::Checksum;
 use crate::error::{Error, Result};
-use crate::mapped::{self, to_tensor, unusable};
+use crate::files;
+use crate::mapped::TensorFile;
 use crate::resnet::ResNet;
 use crate::trainer::{Position, Trainer, TrainingSettings};
 
 /// The version that this program writes; it reads no newer one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The first version that has a checksum.
+const CHECKSUM_SINCE: u32 = 2;
+
+const CHECKSUM: &str = "sha256";
 
 const MOMENTUM: &str = "momentum.";
 
@@ -85,43 +96,55 @@ struct Training {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Checkpoint {
-    path: PathBuf,
+    file: TensorFile,
     architecture: Architecture,
     data: DataDescription,
     training: Option<Training>,
-    /// All tensors that the architecture asks for, by their names in the file.
-    tensors: BTreeMap<String, Tensor>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint: maps it into memory, checks it, copies its tensors, and drops the map.
+    /// Opens a checkpoint by memory map: compares its header with the file's length, copies its
+    /// content, drops the map, and compares the copy with its checksum; tensors are made when a
+    /// network is asked for.
     ///
-    /// What is opened stays as it is, whatever becomes of the file. The file must not be
-    /// truncated or overwritten in place while this function runs: a truncated one may end the
-    /// process with SIGBUS, which no check excludes, and an overwritten one may be read half old
-    /// and half new. Saving replaces a file by renaming, which is safe at any time; a file whose
-    /// length has changed meanwhile is an error.
+    /// What becomes of the file afterwards does not matter. While this function runs the file must
+    /// not be truncated in place: that may end the process with SIGBUS, which no check excludes.
+    /// Overwriting it in place is found by the checksum, and replacing it by renaming, as saving
+    /// does, is safe at any time. Memory is that of the file, up to 8 GiB, and is asked for when the
+    /// header has announced as many bytes as there are.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::NotACheckpoint`] with what was found in place of what,
-    /// [`Error::TensorMismatch`] naming every missing, unexpected and misshapen tensor.
+    /// [`Error::Io`]; [`Error::NotACheckpoint`] with what was found in place of what, as in a file
+    /// that was cut off or whose length changed meanwhile; [`Error::Damaged`] if the content has
+    /// changed since it was written.
     pub fn open(path: &Path) -> Result<Self> {
-        mapped::read(path, |header, tensors| {
-            let metadata = header.metadata().clone().unwrap_or_default();
-            let (architecture, data, training) = describe(path, &metadata)?;
-            let mut checkpoint = Self {
-                path: path.into(),
-                architecture,
-                data,
-                training,
-                tensors: BTreeMap::new(),
-            };
-            checkpoint.compare(tensors)?;
-            for (name, view) in tensors.iter() {
-                let tensor = to_tensor(&view)?;
-                checkpoint.tensors.insert(name.into(), tensor);
-            }
-            Ok(checkpoint)
+        let file = TensorFile::open(path)?;
+        let metadata = &file.metadata;
+        let Some(architecture) = metadata.get("architecture") else {
+            return Err(file.unusable("its metadata has no `architecture`".into()));
+        };
+        let version = metadata
+            .get("format_version")
+            .map_or("none", String::as_str);
+        let Ok(version @ 1..=FORMAT_VERSION) = version.parse::<u32>() else {
+            return Err(file.unusable(format!(
+                "format_version {version}; this program reads 1 to {FORMAT_VERSION}"
+            )));
+        };
+        verify(&file, version)?;
+        let architecture = Architecture::from_json(architecture)
+            .map_err(|error| file.unusable(format!("in its metadata: {error}")))?;
+        let normalization = read_json(&file, "normalization")?;
+        let training = read_json(&file, "training")?;
+        let data = DataDescription {
+            dataset: metadata.get("dataset").cloned(),
+            normalization,
+        };
+        Ok(Self {
+            file,
+            architecture,
+            data,
+            training,
         })
     }
 
@@ -147,11 +170,12 @@ impl Checkpoint {
             .map_or(&serde_json::Value::Null, |training| &training.run)
     }
 
-    /// The network, with tensors of its own.
+    /// The network.
     ///
     /// # Errors
-    /// [`Error::Candle`] if a tensor cannot be copied.
+    /// [`Error::TensorMismatch`] naming every missing, unexpected and misshapen tensor.
     pub fn network(&self) -> Result<ResNet> {
+        self.compare()?;
         ResNet::from_tensors(&self.architecture, |spec| self.tensor(&spec.name))
     }
 
@@ -161,8 +185,9 @@ impl Checkpoint {
     /// As [`Checkpoint::network`]; [`Error::NotACheckpoint`] where it is only a network.
     pub fn trainer(&self) -> Result<Trainer> {
         let Some(training) = &self.training else {
-            let reason = "it holds a network but no training run to go on with";
-            return Err(unusable(&self.path, reason.into()));
+            return Err(self
+                .file
+                .unusable("it holds a network but no training run to go on with".into()));
         };
         let network = self.network()?;
         let velocity = |name: &str| self.tensor(&format!("{MOMENTUM}{name}"));
@@ -226,7 +251,7 @@ impl Checkpoint {
     }
 
     /// Compares the file's tensors with those that the architecture asks for.
-    fn compare(&self, tensors: &SafeTensors<'_>) -> Result<()> {
+    fn compare(&self) -> Result<()> {
         let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for spec in crate::layout::Layout::new(&self.architecture).specs {
             if self.training.is_some() && spec.kind.is_trainable() {
@@ -235,16 +260,16 @@ impl Checkpoint {
             expected.insert(spec.name, spec.shape);
         }
         let mut complaints = Vec::new();
-        for (name, view) in tensors.iter() {
+        for (name, stored) in &self.file.tensors {
             match expected.remove(name) {
                 None => complaints.push(format!("unexpected {name}")),
-                Some(_) if view.dtype() != Dtype::F32 => {
-                    complaints.push(format!("{name} is {:?}, expected F32", view.dtype()));
+                Some(_) if stored.dtype != Dtype::F32 => {
+                    complaints.push(format!("{name} is {:?}, expected F32", stored.dtype));
                 }
-                Some(shape) if view.shape() != shape => {
+                Some(shape) if stored.shape != shape => {
                     complaints.push(format!(
                         "{name} has shape {:?}, expected {shape:?}",
-                        view.shape()
+                        stored.shape
                     ));
                 }
                 Some(_) => {}
@@ -260,7 +285,7 @@ impl Checkpoint {
         if more > 0 {
             report += &format!("; and {more} more");
         }
-        let (path, architecture) = (self.path.clone(), self.architecture.name.clone());
+        let (path, architecture) = (self.file.path().into(), self.architecture.name.clone());
         Err(Error::TensorMismatch {
             path,
             architecture,
@@ -268,48 +293,17 @@ impl Checkpoint {
         })
     }
 
-    /// A copy of a tensor, since training changes its tensors in place.
     fn tensor(&self, name: &str) -> Result<Tensor> {
-        let tensor = self.tensors.get(name);
-        let tensor = tensor.ok_or_else(|| unusable(&self.path, format!("no tensor {name}")))?;
-        Ok(tensor.copy()?)
+        let stored = self.file.tensors.get(name);
+        let stored = stored.ok_or_else(|| self.file.unusable(format!("it has no {name}")))?;
+        Ok(stored.to_tensor()?)
     }
 }
 
-/// What a header's `__metadata__` says about the network, its data and its training.
-fn describe(
-    path: &Path,
-    metadata: &HashMap<String, String>,
-) -> Result<(Architecture, DataDescription, Option<Training>)> {
-    let Some(architecture) = metadata.get("architecture") else {
-        return Err(unusable(path, "its metadata has no `architecture`".into()));
-    };
-    let version = metadata.get("format_version").map(String::as_str);
-    if !matches!(version.map(str::parse::<u32>), Some(Ok(1..=FORMAT_VERSION))) {
-        let found = version.unwrap_or("none");
-        return Err(unusable(
-            path,
-            format!("format_version {found}; this program reads 1 to {FORMAT_VERSION}"),
-        ));
-    }
-    let architecture = Architecture::from_json(architecture)
-        .map_err(|error| unusable(path, format!("in its metadata: {error}")))?;
-    let data = DataDescription {
-        dataset: metadata.get("dataset").cloned(),
-        normalization: read_json(path, metadata, "normalization")?,
-    };
-    let training = read_json(path, metadata, "training")?;
-    Ok((architecture, data, training))
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(
-    path: &Path,
-    metadata: &HashMap<String, String>,
-    key: &str,
-) -> Result<Option<T>> {
+fn read_json<T: serde::de::DeserializeOwned>(file: &TensorFile, key: &str) -> Result<Option<T>> {
     let parse = |text: &String| serde_json::from_str(text);
-    let parsed = metadata.get(key).map(parse).transpose();
-    parsed.map_err(|error| unusable(path, format!("`{key}` in its metadata: {error}")))
+    let parsed = file.metadata.get(key).map(parse).transpose();
+    parsed.map_err(|error| file.unusable(format!("`{key}` in its metadata: {error}")))
 }
 
 fn metadata(network: &ResNet, data: &DataDescription) -> BTreeMap<&'static str, String> {
@@ -345,9 +339,17 @@ struct Entry<'a> {
 fn write<'a>(
     path: &Path,
     tensors: impl Iterator<Item = (String, &'a Tensor)>,
-    metadata: BTreeMap<&'static str, String>,
+    mut metadata: BTreeMap<&'static str, String>,
 ) -> Result<()> {
     let tensors: BTreeMap<String, &Tensor> = tensors.collect();
+    let mut checksum = Checksum::default();
+    for (key, value) in &metadata {
+        checksum.entry(key, value);
+    }
+    for (name, tensor) in &tensors {
+        checksum.tensor(name, tensor.dims(), &bytes(tensor)?);
+    }
+    metadata.insert(CHECKSUM, checksum.finish());
     let mut header =
         serde_json::Map::from_iter([("__metadata__".into(), serde_json::json!(metadata))]);
     let mut offset = 0;
@@ -364,46 +366,45 @@ fn write<'a>(
     let mut header = to_json(&header).into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let io = |action| {
-        move |source| Error::Io {
-            path: path.into(),
-            action,
-            source,
-        }
+    let size = 8 + header.len() + offset;
+    files::replace(path, size as u64, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        tensors
+            .values()
+            .try_for_each(|tensor| out.write_all(&bytes(tensor).map_err(std::io::Error::other)?))
+    })
+}
+
+/// A tensor's values, little endian.
+fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    Ok(values.into_iter().flat_map(f32::to_le_bytes).collect())
+}
+
+/// Compares a file's content with its checksum.
+fn verify(file: &TensorFile, version: u32) -> Result<()> {
+    let Some(expected) = file.metadata.get(CHECKSUM) else {
+        return match version {
+            CHECKSUM_SINCE.. => Err(file.unusable(format!("its metadata has no `{CHECKSUM}`"))),
+            _ => Ok(()),
+        };
     };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    // As any file that a program writes: readable by whom the user's umask allows.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.prefix(".checkpoint-").tempfile_in(folder);
-    let mut temporary = temporary.map_err(io("creating a temporary file beside it"))?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, temporary.as_file_mut());
-    out.write_all(&(header.len() as u64).to_le_bytes())
-        .map_err(io("writing a checkpoint"))?;
-    out.write_all(&header).map_err(io("writing a checkpoint"))?;
-    for tensor in tensors.values() {
-        for value in tensor.flatten_all()?.to_vec1::<f32>()? {
-            out.write_all(&value.to_le_bytes())
-                .map_err(io("writing a checkpoint"))?;
-        }
+    let mut checksum = Checksum::default();
+    let entries: BTreeMap<_, _> = file.metadata.iter().collect();
+    for (key, value) in entries.into_iter().filter(|(key, _)| *key != CHECKSUM) {
+        checksum.entry(key, value);
     }
-    out.flush().map_err(io("writing a checkpoint"))?;
-    drop(out);
-    temporary
-        .as_file()
-        .sync_all()
-        .map_err(io("flushing a checkpoint to the disk"))?;
-    temporary
-        .persist(path)
-        .map_err(|error| io("renaming the finished checkpoint")(error.error))?;
-    // Elsewhere a folder cannot be opened as a file, and renaming is as durable as it gets.
-    #[cfg(unix)]
-    std::fs::File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io("flushing its folder"))?;
-    Ok(())
+    for (name, stored) in &file.tensors {
+        checksum.tensor(name, &stored.shape, &stored.content);
+    }
+    let found = checksum.finish();
+    if found == *expected {
+        return Ok(());
+    }
+    Err(Error::Damaged {
+        path: file.path().into(),
+        expected: expected.clone(),
+        found,
+    })
 }

@@ -38,6 +38,19 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A file could not be written for want of room.
+    #[error(
+        "{}: the disk is full: it takes {needed} bytes beside what is there now; make room and try again ({source})",
+        path.display()
+    )]
+    DiskFull {
+        /// The file, which is as it was.
+        path: PathBuf,
+        /// The size of the file that was to be written, in bytes.
+        needed: u64,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
     /// A file that is not a checkpoint of this program.
     #[error("{}: not a usable checkpoint: {reason}", path.display())]
     NotACheckpoint {
@@ -56,13 +69,48 @@ pub enum Error {
         /// Missing, unexpected and misshapen tensors.
         report: String,
     },
+    /// A checkpoint whose content is not what was written.
+    #[error(
+        "{}: damaged: the checksum of its content is {found}, and it says {expected}; its content has changed \
+         since it was written",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The checksum that the file states.
+        expected: String,
+        /// The checksum of what it holds.
+        found: String,
+    },
     /// The loss is not a number any more.
     #[error(
-        "the loss is {loss} at step {step} (epoch {epoch}); the weights are those before this step. \
-         A lower learning rate usually helps"
+        "the loss is {loss} at step {step} (epoch {epoch}){}; the weights are those before this step. \
+         A lower learning rate usually helps",
+        origin.as_ref().map_or_else(String::new, |norm| format!(", and {norm} is the first to read what is not finite"))
     )]
     NonFiniteLoss {
         /// NaN or infinity.
+        loss: f64,
+        /// Steps done before.
+        step: u64,
+        /// The epoch, from 0.
+        epoch: usize,
+        /// The first batch norm whose input is not finite, such as `blocks.3.bn1`; `None` if the
+        /// input of all is.
+        origin: Option<String>,
+    },
+    /// A step would put what is not a finite number into the network, though the loss is one.
+    #[error(
+        "the {quantity} of {tensor} is not finite at step {step} (epoch {epoch}), with a loss of {loss}; \
+         the weights are those before this step. A lower learning rate usually helps"
+    )]
+    NonFiniteStep {
+        /// `gradient`, `updated value`, or `batch statistics`.
+        quantity: &'static str,
+        /// The tensor, or the batch norm, as `blocks.3.conv1.weight` or `blocks.3.bn1`.
+        tensor: String,
+        /// The loss of the step.
         loss: f64,
         /// Steps done before.
         step: u64,

@@ -120,15 +120,65 @@ pub trait ResidualNetwork {
         self.after(block, &sum)
     }
 
+    /// The logits `[N, classes]` from h_j on: the blocks from `block`, then the head. `block` may
+    /// be the number of blocks, and h then is h_L.
+    ///
+    /// To drop a block, its s_j is read here as h_{j+1}; a network that has a faster way through
+    /// its blocks than step by step takes it here.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn logits_from(&self, block: usize, h: &Tensor) -> Result<Tensor> {
+        let mut h = h.clone();
+        for later in block..self.blocks().len() {
+            h = self.step(later, &h)?;
+        }
+        self.head(&h)
+    }
+
+    /// The network's own way to take a gradient through a block, if it has one. By default it has
+    /// none, and measures take Candle's automatic differentiation.
+    fn block_backward(&self) -> Option<&dyn BlockBackward> {
+        None
+    }
+
     /// The plain forward pass: logits `[N, classes]` of a batch of images.
     ///
     /// # Errors
     /// Whatever Candle reports.
     fn logits(&self, images: &Tensor) -> Result<Tensor> {
-        let mut h = self.stem(images)?;
-        for block in 0..self.blocks().len() {
-            h = self.step(block, &h)?;
-        }
-        self.head(&h)
+        self.logits_from(0, &self.stem(images)?)
     }
+}
+
+/// Explicit gradients of a network's blocks, faster than those of a recorded graph.
+pub trait BlockBackward {
+    /// ∂L/∂h_j, and on the way ∂L/∂(s_j + F_j), from h_j and `gradient` = ∂L/∂h_{j+1}.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use ir_models::{Architecture, ResNet, ResidualNetwork};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+    /// let backward = network.block_backward().expect("it has explicit gradients");
+    /// let h = Tensor::ones((1, 16, 8, 8), DType::F32, &Device::Cpu)?;
+    /// let gradients = backward.gradients(0, &h, &h)?;
+    /// assert_eq!(gradients.h.dims(), h.dims());
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn gradients(&self, block: usize, h: &Tensor, gradient: &Tensor) -> Result<BlockGradients>;
+}
+
+/// What [`BlockBackward::gradients`] finds.
+#[derive(Debug, Clone)]
+pub struct BlockGradients {
+    /// ∂L/∂(s_j + F_j), before what happens to the sum: also ∂L/∂s_j and ∂L/∂F_j.
+    pub sum: Tensor,
+    /// ∂L/∂h_j.
+    pub h: Tensor,
 }

@@ -1,6 +1,6 @@
 //! Stochastic gradient descent with momentum and weight decay.
 
-use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Tensor};
+use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Storage, Tensor};
 use ir_tensor_ops::for_each_piece;
 use serde::{Deserialize, Serialize};
 
@@ -74,18 +74,55 @@ impl Sgd {
         gradient: &Tensor,
         learning_rate: f64,
     ) -> Result<()> {
-        let accumulate = Accumulate {
+        velocity.inplace_op3(weight, gradient, &self.accumulate(kind))?;
+        weight.inplace_op2(velocity, &descend(learning_rate))?;
+        Ok(())
+    }
+
+    /// Whether [`Sgd::update`] would leave finite numbers only in `weight` and `velocity`, which
+    /// stay as they are.
+    pub(crate) fn stays_finite(
+        &self,
+        kind: Kind,
+        weight: &Tensor,
+        velocity: &Tensor,
+        gradient: &Tensor,
+        learning_rate: f64,
+    ) -> Result<bool> {
+        let (accumulate, descend) = (self.accumulate(kind), descend(learning_rate));
+        let (weight, weight_layout) = weight.storage_and_layout();
+        let (velocity, velocity_layout) = velocity.storage_and_layout();
+        let (gradient, gradient_layout) = gradient.storage_and_layout();
+        let weight = values(&weight, weight_layout)?;
+        let velocity = values(&velocity, velocity_layout)?;
+        let gradient = values(&gradient, gradient_layout)?;
+        // One answer a chunk, without a way out of the inner loop, is what vectorises.
+        let mut unfit = vec![0f32; weight.len().div_ceil(CHUNK)];
+        for_each_piece(&mut unfit, 1, |index, unfit| {
+            let first = index * CHUNK;
+            let weight = weight[first..].iter().take(CHUNK);
+            let constants = velocity[first..].iter().zip(&gradient[first..]);
+            let mut finite = true;
+            for (&w, (&v, &g)) in weight.zip(constants) {
+                let v = accumulate.apply(v, w, g);
+                finite &= v.is_finite() & descend.apply(w, v).is_finite();
+            }
+            unfit[0] = f32::from(u8::from(!finite));
+        });
+        Ok(unfit.iter().all(|&unfit| unfit == 0.0))
+    }
+
+    fn accumulate(&self, kind: Kind) -> Accumulate {
+        Accumulate {
             momentum: self.momentum as f32,
             weight_decay: self.decay_of(kind) as f32,
-        };
-        velocity.inplace_op3(weight, gradient, &accumulate)?;
-        weight.inplace_op2(
-            velocity,
-            &Descend {
-                learning_rate: learning_rate as f32,
-            },
-        )?;
-        Ok(())
+        }
+    }
+}
+
+fn descend(learning_rate: f64) -> Descend {
+    Descend {
+        learning_rate: learning_rate as f32,
     }
 }
 
@@ -96,6 +133,13 @@ const CHUNK: usize = 1 << 14;
 struct Accumulate {
     momentum: f32,
     weight_decay: f32,
+}
+
+impl Accumulate {
+    #[inline]
+    fn apply(&self, v: f32, w: f32, g: f32) -> f32 {
+        self.momentum * v + (g + self.weight_decay * w)
+    }
 }
 
 impl InplaceOp3 for Accumulate {
@@ -119,7 +163,7 @@ impl InplaceOp3 for Accumulate {
             let rest = index * CHUNK;
             let constants = weight[rest..].iter().zip(&gradient[rest..]);
             for (v, (w, g)) in velocity.iter_mut().zip(constants) {
-                *v = self.momentum * *v + (g + self.weight_decay * w);
+                *v = self.apply(*v, *w, *g);
             }
         });
         Ok(())
@@ -129,6 +173,13 @@ impl InplaceOp3 for Accumulate {
 /// w ← w − learning_rate · v
 struct Descend {
     learning_rate: f32,
+}
+
+impl Descend {
+    #[inline]
+    fn apply(&self, w: f32, v: f32) -> f32 {
+        w - self.learning_rate * v
+    }
 }
 
 impl InplaceOp2 for Descend {
@@ -147,10 +198,20 @@ impl InplaceOp2 for Descend {
         let velocity = contiguous(velocity, velocity_layout, self.name())?;
         for_each_piece(weight, CHUNK, |index, weight| {
             for (w, v) in weight.iter_mut().zip(&velocity[index * CHUNK..]) {
-                *w -= self.learning_rate * v;
+                *w = self.apply(*w, *v);
             }
         });
         Ok(())
+    }
+}
+
+/// The values of a tensor on the CPU, in place.
+fn values<'a>(storage: &'a Storage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => contiguous(storage, layout, "sgd-check"),
+        _ => Err(candle_core::Error::Msg(
+            "sgd-check: expected a tensor on the CPU".into(),
+        )),
     }
 }
 

@@ -49,6 +49,11 @@ impl TrainingPass {
         with_spec.filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (spec, gradient)))
     }
 
+    /// The statistics of each batch norm's input, in the order in which the pass met them.
+    pub(crate) fn statistics(&self) -> &[(BatchNorm, ChannelStatistics)] {
+        &self.statistics
+    }
+
     /// The gradient of the tensor with this index in the layout.
     pub(crate) fn gradient(&self, index: usize) -> Option<&Tensor> {
         self.gradients[index].as_ref()
@@ -61,8 +66,8 @@ struct Saved {
     norm1: Norm,
     inner: Activation,
     norm2: Norm,
-    /// The sum before pooling, where the block is pooled.
-    sum: Option<Activation>,
+    /// The dimensions of the sum before pooling, where the block is pooled.
+    unpooled: Option<[usize; 4]>,
 }
 
 /// The gradients and statistics collected so far.
@@ -186,14 +191,14 @@ impl Collected<'_> {
             norm1,
             inner,
             norm2,
-            sum: None,
+            unpooled: None,
         };
         if !block.pooled {
             return Ok((sum, statistics, saved));
         }
         let pooled = sum.avg_pool2d(2)?;
         let statistics = pooled.statistics();
-        saved.sum = Some(sum);
+        saved.unpooled = Some(sum.dims());
         Ok((pooled, statistics, saved))
     }
 
@@ -205,8 +210,8 @@ impl Collected<'_> {
         gradient: Gradient,
     ) -> Result<Gradient> {
         let net = self.network;
-        let mut gradient = match &saved.sum {
-            Some(sum) => sum.avg_pool2d_backward(2, &gradient.whole())?.into(),
+        let mut gradient = match saved.unpooled {
+            Some(dims) => gradient.whole().avg_pool2d_backward(2, dims)?.into(),
             None => gradient,
         };
         let (inner, conv2) = (saved.inner, net.convolution(&block.conv2));

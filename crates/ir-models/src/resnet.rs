@@ -1,18 +1,20 @@
 //! The paper's networks, built from an [`Architecture`].
 
 use candle_core::Tensor;
+use ir_tensor_ops::explicit::Wanted;
 use ir_tensor_ops::{
-    Activation, Conv2d, Norm, Workspace, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d,
-    linear, together,
+    Activation, Conv2d, Gradient, Norm, Workspace, avg_pool2d, frozen_norm_relu,
+    frozen_norm_relu_conv2d, linear, together,
 };
 
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::initialize;
 use crate::layout::{BatchNorm, BlockLayers, Convolution, Layout, TensorSpec};
-use crate::network::{Block, ResidualNetwork};
+use crate::network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
 
-/// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β.
+/// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β. A channel whose
+/// variance is 0 thus has a value, y = β, and a gradient.
 pub const EPSILON: f64 = 1e-5;
 
 /// A pre-activation residual network of the paper (section 4), f32 on the CPU.
@@ -160,7 +162,7 @@ impl ResNet {
 
     /// The logits from h_j on, with running statistics.
     fn evaluate_from(&self, first: usize, mut h: Activation) -> ir_tensor_ops::Result<Tensor> {
-        for block in &self.layout.blocks[first..] {
+        for block in self.layout.blocks.iter().skip(first) {
             h = self.evaluate_block(block, &h)?;
         }
         let norm = self.running_norm(&self.layout.head_norm)?;
@@ -232,6 +234,16 @@ impl ResidualNetwork for ResNet {
 
     fn branch(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
         let block = self.block(block)?;
+        if !h.track_op() {
+            return Ok(together(|| {
+                let h = Activation::from_tensor(&self.workspace, h)?;
+                let norm = self.running_norm(&block.norm1)?;
+                let (inner, _) = h.norm_relu_conv2d(&norm, self.convolution(&block.conv1), None)?;
+                let (conv, norm) = (&block.conv2, self.running_norm(&block.norm2)?);
+                let (branch, _) = inner.norm_relu_conv2d(&norm, self.convolution(conv), None)?;
+                branch.to_tensor()
+            })?);
+        }
         let inner = self.norm_relu_conv2d(h, &block.norm1, &block.conv1)?;
         Ok(self.norm_relu_conv2d(&inner, &block.norm2, &block.conv2)?)
     }
@@ -255,6 +267,32 @@ impl ResidualNetwork for ResNet {
         )?)
     }
 
+    fn step(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
+        if h.track_op() {
+            let sum = (self.shortcut(block, h)? + self.branch(block, h)?)?;
+            return self.after(block, &sum);
+        }
+        let block = self.block(block)?;
+        Ok(together(|| {
+            let h = Activation::from_tensor(&self.workspace, h)?;
+            self.evaluate_block(block, &h)?.to_tensor()
+        })?)
+    }
+
+    fn block_backward(&self) -> Option<&dyn BlockBackward> {
+        Some(self)
+    }
+
+    /// On activations from block to block, without a record for gradients; the bits are those of
+    /// the other functions in turn.
+    fn logits_from(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
+        let logits = together(|| {
+            let h = Activation::from_tensor(&self.workspace, h)?;
+            self.evaluate_from(block, h)
+        });
+        Ok(logits?)
+    }
+
     fn logits(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let logits = together(|| {
             let images = Activation::from_tensor(&self.workspace, images)?;
@@ -262,5 +300,65 @@ impl ResidualNetwork for ResNet {
             self.evaluate_from(0, h)
         });
         Ok(logits?)
+    }
+}
+
+impl BlockBackward for ResNet {
+    fn gradients(
+        &self,
+        block: usize,
+        h: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<BlockGradients> {
+        let block = self.block(block)?;
+        Ok(together(|| self.block_gradients(block, h, gradient))?)
+    }
+}
+
+impl ResNet {
+    fn block_gradients(
+        &self,
+        block: &BlockLayers,
+        h: &Tensor,
+        gradient: &Tensor,
+    ) -> ir_tensor_ops::Result<BlockGradients> {
+        let h = Activation::from_tensor(&self.workspace, h)?;
+        let (conv1, conv2) = (
+            self.convolution(&block.conv1),
+            self.convolution(&block.conv2),
+        );
+        let norm1 = self.running_norm(&block.norm1)?;
+        let norm2 = self.running_norm(&block.norm2)?;
+        let (inner, _) = h.norm_relu_conv2d(&norm1, conv1, None)?;
+        let mut sum = Activation::from_tensor(&self.workspace, gradient)?;
+        if block.pooled {
+            let [batch, _, height, width] = inner.dims();
+            let channels = conv2.weight.dims()[0];
+            sum = sum.avg_pool2d_backward(2, [batch, channels, height, width])?;
+        }
+        let of_sum = if block.pooled {
+            sum.to_tensor()?
+        } else {
+            gradient.clone()
+        };
+        let mut sum = Gradient::from(sum);
+        let mut inner = inner.norm_relu_conv2d_input_gradient(&norm2, conv2, &mut sum, None)?;
+        let through_shortcut = match &block.shortcut {
+            Some(conv) => {
+                let wanted = Wanted {
+                    x: true,
+                    weight: false,
+                };
+                h.conv2d_backward(self.convolution(conv), &mut sum, wanted)?
+                    .x
+            }
+            None => Some(sum),
+        };
+        let added = through_shortcut.map(Gradient::whole);
+        let of_h = h.norm_relu_conv2d_input_gradient(&norm1, conv1, &mut inner, added)?;
+        Ok(BlockGradients {
+            sum: of_sum,
+            h: of_h.whole().to_tensor()?,
+        })
     }
 }

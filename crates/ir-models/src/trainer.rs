@@ -7,6 +7,7 @@ use ir_tensor_ops::together;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::finite;
 use crate::optimizer::Sgd;
 use crate::resnet::ResNet;
 use crate::schedule::Schedule;
@@ -162,8 +163,8 @@ impl Trainer {
     /// One step on one batch: `images` `[N, C, H, W]` f32, `labels` `[N]` u32.
     ///
     /// # Errors
-    /// [`Error::NonFiniteLoss`], with the weights as they were before the step; shapes that do
-    /// not fit; labels out of range.
+    /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteStep`], with the weights as they were before
+    /// the step; shapes that do not fit; labels out of range.
     pub fn step(&mut self, images: &Tensor, labels: &Tensor) -> Result<StepReport> {
         together(|| self.step_together(images, labels))
     }
@@ -171,14 +172,15 @@ impl Trainer {
     fn step_together(&mut self, images: &Tensor, labels: &Tensor) -> Result<StepReport> {
         let learning_rate = self.settings.schedule.learning_rate(self.position.epoch);
         let pass = self.network.training_pass(images, labels)?;
-        if !pass.loss.is_finite() {
-            let Position { step, epoch, .. } = self.position;
-            return Err(Error::NonFiniteLoss {
-                loss: pass.loss,
-                step,
-                epoch,
-            });
-        }
+        let step = finite::Step {
+            network: &self.network,
+            pass: &pass,
+            velocities: &self.velocities,
+            sgd: &self.settings.sgd,
+            learning_rate,
+            position: &self.position,
+        };
+        step.check()?;
         self.network.take_in_statistics(&pass)?;
         for (index, (spec, weight)) in self.network.tensors().enumerate() {
             if let (Some(velocity), Some(gradient)) =

@@ -11,11 +11,8 @@ use crate::error::Result;
 use crate::explicit::{self, Wanted};
 use crate::input::{Input, Output};
 use crate::norm::Norm;
-use crate::parallel;
+use crate::parallel::{self, PIECE};
 use crate::statistics::ChannelStatistics;
-
-/// The elements per piece of an elementwise operation.
-const PIECE: usize = 1 << 14;
 
 /// Differentiable two-dimensional convolution; formula, shapes and errors as
 /// [`explicit::conv2d`].

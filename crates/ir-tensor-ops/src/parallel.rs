@@ -179,7 +179,7 @@ pub(crate) fn pieces(
 }
 
 /// The numbers of a piece of an elementwise operation.
-const PIECE: usize = 1 << 14;
+pub(crate) const PIECE: usize = 1 << 14;
 
 /// `length` zeros.
 pub(crate) fn zeros(length: usize) -> Vec<f32> {
@@ -191,4 +191,13 @@ pub(crate) fn copied(values: &[f32]) -> Vec<f32> {
     pieces(values.len(), PIECE, |index, piece| {
         piece.copy_from_slice(&values[index * PIECE..][..piece.len()]);
     })
+}
+
+/// What `value` gives for every index below `count`.
+pub(crate) fn map<T: Send>(count: usize, value: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let mut values: Vec<Option<T>> = (0..count).map(|_| None).collect();
+    for_each(Pieces::of(&mut values, 1), |index, slot| {
+        slot[0] = Some(value(index));
+    });
+    values.into_iter().flatten().collect()
 }

@@ -1,7 +1,7 @@
 //! One value per sample of a batch, accumulated in f64.
 //!
 //! The first dimension of every tensor is the batch; what follows is one vector per sample.
-//! Tensors are f32 on the CPU, of any strides. Samples are handled in parallel, each in order
+//! Tensors are f32 on the CPU, of any strides. Each sample's sum runs in order
 //! of its elements, so the values do not depend on the number of threads nor on the rest of
 //! the batch. Probabilities are softmax(logits).
 //!
@@ -9,10 +9,10 @@
 //! label that is not the index of a logit.
 
 use candle_core::Tensor;
-use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::input::{self, Input};
+use crate::parallel;
 
 /// The inner products of two vectors x and y.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -58,9 +58,11 @@ pub fn squared_norm(x: &Tensor) -> Result<Vec<f64>> {
     let size = sample_size(OP, "x", x)?;
     let x = Input::new(OP, "x", x)?;
     let x = x.values();
-    Ok(x.par_chunks(size)
-        .map(|x| sum(x.len(), |i| f64::from(x[i]) * f64::from(x[i])))
-        .collect())
+    let x: &[f32] = &x;
+    Ok(parallel::map(x.len() / size, |sample| {
+        let x = &x[sample * size..][..size];
+        sum(size, |i| f64::from(x[i]) * f64::from(x[i]))
+    }))
 }
 
 /// ⟨x, y⟩, ‖x‖² and ‖y‖² of every sample of x and y, both `[N, …]` of one shape.
@@ -230,18 +232,16 @@ fn inner_of(op: &'static str, x: &Tensor, y: &Tensor) -> Result<Vec<Inner>> {
     let y = Input::shaped(op, "y", y, x.dims())?;
     let x = Input::new(op, "x", x)?;
     let (x, y) = (x.values(), y.values());
-    Ok(x.par_chunks(size)
-        .zip(y.par_chunks(size))
-        .map(|(x, y)| {
-            let product =
-                |a: &[f32], b: &[f32]| sum(a.len(), |i| f64::from(a[i]) * f64::from(b[i]));
-            Inner {
-                dot: product(x, y),
-                x_squared: product(x, x),
-                y_squared: product(y, y),
-            }
-        })
-        .collect())
+    let (x, y): (&[f32], &[f32]) = (&x, &y);
+    let product = |a: &[f32], b: &[f32]| sum(size, |i| f64::from(a[i]) * f64::from(b[i]));
+    Ok(parallel::map(x.len() / size, |sample| {
+        let (x, y) = (&x[sample * size..][..size], &y[sample * size..][..size]);
+        Inner {
+            dot: product(x, y),
+            x_squared: product(x, x),
+            y_squared: product(y, y),
+        }
+    }))
 }
 
 /// Adds `term(i)` for i in 0..length, in 8 interleaved chains that the CPU can overlap.
@@ -273,30 +273,24 @@ fn sample_size(op: &'static str, argument: &'static str, x: &Tensor) -> Result<u
     }
 }
 
-fn each_row<T: Send>(
-    op: &'static str,
-    logits: &Tensor,
-    value: impl Fn(&[f32]) -> T + Sync + Send,
-) -> Result<Vec<T>> {
+fn each_row<T>(op: &'static str, logits: &Tensor, value: impl Fn(&[f32]) -> T) -> Result<Vec<T>> {
     let [_, classes] = input::dims(op, "logits", logits, "[N, K]")?;
     let logits = Input::new(op, "logits", logits)?;
-    let logits = logits.values();
-    Ok(logits.par_chunks(classes).map(value).collect())
+    Ok(logits.values().chunks(classes).map(value).collect())
 }
 
-fn each_labelled_row<T: Send>(
+fn each_labelled_row<T>(
     op: &'static str,
     logits: &Tensor,
     labels: &Tensor,
-    value: impl Fn(&[f32], usize) -> T + Sync,
+    value: impl Fn(&[f32], usize) -> T,
 ) -> Result<Vec<T>> {
     let [batch, classes] = input::dims(op, "logits", logits, "[N, K]")?;
     let labels = input::labels(op, labels, batch, classes)?;
     let logits = Input::new(op, "logits", logits)?;
     let logits = logits.values();
-    Ok(logits
-        .par_chunks(classes)
-        .zip(&labels)
+    let rows = logits.chunks(classes).zip(&labels);
+    Ok(rows
         .map(|(row, &label)| value(row, label as usize))
         .collect())
 }

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use crate::autograd;
 use crate::error::Result;
 use crate::input::{Input, Output};
+use crate::parallel;
 
 /// Holds the gradient that flowed through one point of the graph; made by [`tap`].
 #[derive(Debug, Clone, Default)]
@@ -47,7 +48,7 @@ pub fn tap(x: &Tensor) -> Result<(Tensor, Tap)> {
     let x = Input::new("tap", "x", x)?;
     let tap = Tap::default();
     let kept = tap.clone();
-    let output = Output::new(x.values().to_vec(), x.tensor().shape());
+    let output = Output::new(parallel::copied(&x.values()), x.tensor().shape());
     let y = autograd::record("tap", [x.tensor()], output, move |_, gradient| {
         *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient.clone());
         Ok([Some(gradient.clone())])

@@ -25,9 +25,9 @@ pub(crate) const CASES: &[Case] = &[
     ),
     #[cfg(unix)]
     case(
-        "checkpoint, a device without end",
+        "checkpoint, a device",
         |to| std::os::unix::fs::symlink("/dev/zero", to.join(FILE)).unwrap(),
-        &["expected a safetensors file, found no file with a length"],
+        &["checkpoint.safetensors: not a usable checkpoint: it is no file"],
     ),
     case(
         "checkpoint, empty",
@@ -165,7 +165,7 @@ pub(crate) const CASES: &[Case] = &[
             let head = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
             put_sparse(to, FILE, &head, (1 << 40) + head.len() as u64);
         },
-        &["its metadata has no `architecture`"],
+        &["expected at most 8589934592 bytes of tensors, found 1099511627776"],
     ),
     case(
         "checkpoint, bytes behind its end",
@@ -233,9 +233,9 @@ fn file(folder: &Path, header: &str, zeros: usize) {
     );
 }
 
-/// A training run of the tiny network.
+/// A training run of the tiny network, without a checksum that would notice every change.
 fn sound() -> Vec<u8> {
-    seeds::of("checkpoint").swap_remove(1)
+    seeds::without_checksum(&seeds::of("checkpoint")[1])
 }
 
 /// A sound checkpoint with another text in its header.

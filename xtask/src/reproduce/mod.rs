@@ -103,6 +103,15 @@ fn wait_on_interrupt() -> Result<&'static AtomicBool> {
     Ok(&INTERRUPTED)
 }
 
+/// The `ir` command: the one given, or the one that cargo builds now.
+pub(crate) fn ir(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(ir) = given {
+        return Ok(ir.into());
+    }
+    build_ir()?;
+    built_ir()
+}
+
 /// Where cargo leaves the command, relative to the workspace if it lies there.
 fn built_ir() -> Result<PathBuf> {
     let metadata = metadata()?;

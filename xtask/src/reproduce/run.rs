@@ -13,8 +13,8 @@ use super::shell;
 use super::stamp::{self, Decision, Stamp};
 use crate::elapsed::Elapsed;
 
-/// The exit code of `ir` after an interrupt, when it has written a checkpoint.
-const INTERRUPTED: i32 = 130;
+/// The exit codes of `ir` after SIGINT and SIGTERM, when it has written a checkpoint.
+const INTERRUPTED: [i32; 2] = [130, 143];
 
 /// How a plan ended, if no step failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +76,10 @@ impl Runner<'_> {
         println!("{title}");
         let start = Instant::now();
         let status = self.start(step, &arguments)?;
-        if status.code() == Some(INTERRUPTED) || self.interrupted.load(Ordering::Relaxed) {
+        let stopped = status
+            .code()
+            .is_some_and(|code| INTERRUPTED.contains(&code));
+        if stopped || self.interrupted.load(Ordering::Relaxed) {
             return Ok(Outcome::Interrupted);
         }
         self.judge(step, &arguments, status)?;

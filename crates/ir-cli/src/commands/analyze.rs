@@ -10,11 +10,11 @@ use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
 use ir_analysis::{Measure, Options, ReferenceExit, UnrollScale};
 use ir_data::{Dataset, Loader, Normalization};
-use ir_models::{Checkpoint, ResNet};
+use ir_models::{Architecture, Checkpoint, ResNet};
 use serde_json::json;
 
 use crate::arguments::{Analyze, Reference, SplitName};
-use crate::{data, files, machine, progress};
+use crate::{data, files, machine, memory, progress};
 
 /// Candidates for the factor of the unrolled branch, from a full step to next to nothing.
 const SCALES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
@@ -34,8 +34,10 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         dataset.name()
     );
     warn_of_other_data(&checkpoint, &dataset);
+    let batch_size = batch_size(arguments, checkpoint.architecture(), &dataset)?;
     let analysis = Analysis {
         arguments,
+        batch_size,
         network: checkpoint.network()?,
         normalization: normalization(&checkpoint, &dataset),
         dataset: &dataset,
@@ -104,6 +106,26 @@ fn warn_of_other_data(checkpoint: &Checkpoint, dataset: &Dataset) {
     }
 }
 
+/// Images in a batch, as asked for or as memory allows; says what that takes.
+fn batch_size(
+    arguments: &Analyze,
+    architecture: &Architecture,
+    dataset: &Dataset,
+) -> Result<usize> {
+    let largest = dataset.train().len().max(dataset.test().len());
+    let samples = arguments.samples.unwrap_or(largest).min(largest);
+    let asked = arguments.batch_size.min(samples.max(1));
+    let batch = match arguments.memory_limit {
+        Some(limit) => memory::batch_within(limit, asked, architecture, dataset)?,
+        None => arguments.batch_size,
+    };
+    if !arguments.json {
+        let images = batch.min(asked);
+        memory::announce(memory::of_analysis(architecture, dataset, images), images);
+    }
+    Ok(batch)
+}
+
 /// How the network's images were normalised; where its checkpoint does not say, as the data's
 /// own training split asks for.
 fn normalization(checkpoint: &Checkpoint, dataset: &Dataset) -> Normalization {
@@ -116,6 +138,7 @@ fn normalization(checkpoint: &Checkpoint, dataset: &Dataset) -> Normalization {
 /// What is analysed, on what.
 struct Analysis<'a> {
     arguments: &'a Analyze,
+    batch_size: usize,
     network: ResNet,
     normalization: Normalization,
     dataset: &'a Dataset,
@@ -130,7 +153,7 @@ impl Analysis<'_> {
         data::evaluation(
             split,
             self.arguments.samples,
-            self.arguments.batch_size,
+            self.batch_size,
             self.normalization,
         )
     }

@@ -1,51 +1,58 @@
 //! `ir train`: a run folder with a trained network, its description and its history.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::HumanCount;
 use ir_data::Dataset;
-use ir_models::{Architecture, Checkpoint, ResNet, Sgd, Trainer, TrainingSettings};
+use ir_models::{Architecture, ResNet, Sgd, Trainer, TrainingSettings};
 
 use crate::arguments::{Device, Train};
+use crate::checkpoints::Checkpoints;
 use crate::run::{LearningRate, Optimizer, Parameters, RunInfo, SCHEMA_VERSION};
-use crate::training::{Settings, Training};
-use crate::{data, files, interrupt, machine, network};
+use crate::training::{EVALUATION_BATCH, Settings, Training};
+use crate::{data, files, interrupt, lock, machine, memory, network};
 
 pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     if arguments.device == Device::Cuda {
         bail!("--device cuda: this program was built without CUDA; use --device cpu");
     }
-    let checkpoint = arguments.out.join("checkpoint.safetensors");
-    let resuming = arguments.resume && checkpoint.exists();
+    let out = &arguments.out;
+    let held = out.is_dir().then(|| lock::take(out)).transpose()?;
     ensure!(
-        arguments.resume || !arguments.out.join("run.json").exists(),
+        arguments.resume || !out.join("run.json").exists(),
         "{}: holds a run already; go on with it by --resume, or give another --out",
-        arguments.out.display()
+        out.display()
     );
     let dataset = data::open(&arguments.source)?;
     let settings = settings(arguments, &dataset)?;
-    std::fs::create_dir_all(&arguments.out)
-        .with_context(|| format!("{}: cannot be made", arguments.out.display()))?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+    let _held = held.map_or_else(|| lock::take(out), Ok)?;
     interrupt::listen()?;
-    let trainer = match resuming {
-        true => resume(&checkpoint, &settings)?,
-        false => {
+    let (architecture, batch) = (&settings.architecture, settings.batch_size);
+    let exits = settings.exits_samples.min(settings.train_samples);
+    let evaluated = EVALUATION_BATCH.min(settings.test_samples.max(exits));
+    let needed = memory::of_training(architecture, &dataset, batch, evaluated);
+    memory::announce(needed, batch);
+    let mut checkpoints = Checkpoints::new(out, arguments.keep);
+    checkpoints.remove_unfinished()?;
+    let restored = match arguments.resume {
+        true => checkpoints.restore(&settings)?,
+        false => None,
+    };
+    let trainer = match restored {
+        Some(trainer) => trainer,
+        None => {
             let network = ResNet::initialize(&settings.architecture, settings.seed)?;
             Trainer::new(network, settings.training.clone())?
         }
     };
     let description = describe(&settings, &dataset)?;
-    let mut training = Training::new(&arguments.out, checkpoint, settings, &dataset, trainer)?;
+    let mut training = Training::new(out, checkpoints, settings, &dataset, trainer)?;
     // Only now is everything checked: a folder with a description holds a run.
-    files::write_json(&arguments.out.join("run.json"), &description)?;
-    let finished = training.run()?;
-    Ok(if finished {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(interrupt::EXIT_STATUS)
-    })
+    files::write_json(&out.join("run.json"), &description)?;
+    let interrupted = training.run()?;
+    Ok(interrupted.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 fn settings(arguments: &Train, dataset: &Dataset) -> Result<Settings> {
@@ -72,30 +79,6 @@ fn settings(arguments: &Train, dataset: &Dataset) -> Result<Settings> {
         exits_samples: arguments.exits_samples,
         data_checksum: data::checksum(dataset),
     })
-}
-
-/// Opens the checkpoint of an interrupted run and makes sure that it is this one.
-fn resume(path: &Path, settings: &Settings) -> Result<Trainer> {
-    let checkpoint = Checkpoint::open(path)?;
-    let before = checkpoint.run();
-    let now = serde_json::to_value(settings)?;
-    if let (Some(before), Some(now)) = (before.as_object(), now.as_object())
-        && before != now
-    {
-        let differs = now
-            .iter()
-            .find(|(key, value)| before.get(*key) != Some(value));
-        let (key, value) = differs.map_or(("settings", &serde_json::Value::Null), |(k, v)| {
-            (k.as_str(), v)
-        });
-        let was = before.get(key).unwrap_or(&serde_json::Value::Null);
-        bail!(
-            "{}: this run has {key} {was}, and {value} was asked for; go on with the same arguments and data, or \
-             start another run with another --out",
-            path.display()
-        );
-    }
-    Ok(checkpoint.trainer()?)
 }
 
 /// The content of run.json.

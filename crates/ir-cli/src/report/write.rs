@@ -1,36 +1,35 @@
 //! Putting files in place together.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ir_models::files;
 
 /// Writes files into a folder, which is made if it is not there, and removes `absent` ones that
 /// an earlier report left.
 ///
-/// All are first written and flushed into a temporary folder beside their places, then renamed
-/// in the order given, so that a full disk leaves what was there. Other files in the folder are
-/// not touched.
+/// All are first written and flushed beside their places, then renamed in the order given, so that
+/// a full disk leaves what was there. Other files in the folder are not touched.
 ///
 /// # Errors
 /// The folder cannot be made or written to.
 pub(crate) fn replace(folder: &Path, files: &[(String, Vec<u8>)], absent: &[String]) -> Result<()> {
     fs::create_dir_all(folder)
         .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
-    let draft = tempfile::Builder::new()
-        .prefix(".report-")
-        .tempdir_in(folder)
-        .with_context(|| format!("{}: the folder cannot be written to", folder.display()))?;
-    for (name, content) in files {
-        let path = draft.path().join(name);
-        write(&path, content).with_context(|| format!("{}: cannot be written", path.display()))?;
-    }
-    for (name, _) in files {
+    let prepare = |(name, content): &(String, Vec<u8>)| {
         let place = folder.join(name);
-        make_parent(&place)
-            .and_then(|()| fs::rename(draft.path().join(name), &place))
-            .with_context(|| format!("{}: cannot be replaced", place.display()))?;
+        if let Some(parent) = place.parent() {
+            fs::create_dir_all(parent)
+                .with_context(|| format!("{}: the folder cannot be made", parent.display()))?;
+        }
+        let size = content.len() as u64;
+        Ok(files::prepare(&place, size, |out| out.write_all(content))?)
+    };
+    let prepared = files.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    for file in prepared {
+        file.put_in_place()?;
     }
     for name in absent {
         let place = folder.join(name);
@@ -44,15 +43,4 @@ pub(crate) fn replace(folder: &Path, files: &[(String, Vec<u8>)], absent: &[Stri
         }
     }
     Ok(())
-}
-
-fn make_parent(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
-}
-
-fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    make_parent(path)?;
-    let mut file = File::create(path)?;
-    file.write_all(content)?;
-    file.sync_all()
 }

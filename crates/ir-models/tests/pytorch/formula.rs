@@ -15,7 +15,7 @@ fn splitmix64(state: u64) -> u64 {
 }
 
 /// Values in [-1, 1), multiples of 2⁻²³.
-fn uniform(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
+pub(crate) fn uniform(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> + use<> {
     let start = fnv1a64(&format!("{seed}/{name}"));
     (0..count as u64).map(move |i| {
         let top = (splitmix64(start.wrapping_add(i)) >> 40) as i32 - (1 << 23);
@@ -25,7 +25,7 @@ fn uniform(seed: u64, name: &str, count: usize) -> impl Iterator<Item = f32> {
 
 /// The power of two nearest to √(6 / fan_in): 2⁻ᵉ with the smallest e such that
 /// fan_in ≤ 12 · 4ᵉ.
-fn weight_scale(shape: &[usize]) -> f32 {
+pub(crate) fn weight_scale(shape: &[usize]) -> f32 {
     let fan_in: usize = shape[1..].iter().product();
     let exponent = (0..).find(|&e| fan_in <= 12 * 4usize.pow(e)).unwrap();
     2f32.powi(-(exponent as i32))

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use super::{Activation, Gradient};
+use crate::blocks::Sums;
 use crate::convolution::{self, Convolution, Finish, Source};
 use crate::error::Result;
 use crate::explicit::Wanted;
@@ -226,17 +227,10 @@ impl Activation {
         residual_gradient: Option<Self>,
     ) -> Result<ActivationGradients> {
         const OP: &str = "Activation::norm_relu_conv2d_backward";
-        let (shape, weight) = self.check(OP, Some(norm), layer)?;
-        check_dims(OP, "grad_output", grad_output.dims(), shape.output_shape())?;
-        if let Some(added) = &residual_gradient {
-            check_dims(OP, "residual_gradient", added.dims, self.dims)?;
-        }
-        let mut dx = Self::new(&self.workspace, self.dims);
-        let (x, gradient) = (self.images(), grad_output.incoming());
-        let finish = Finish::Backward { x, norm };
-        let to = dx.images_mut();
-        let sums = convolution::input_gradient(&shape, &weight.values(), gradient, finish, to);
         let mut gradients = ActivationGradients::default();
+        let added = residual_gradient.as_ref();
+        let (dx, sums) = self.masked_gradient(OP, norm, layer, grad_output, added)?;
+        let (shape, _) = self.check(OP, Some(norm), layer)?;
         let gradient = grad_output.completed();
         self.weight_gradient(&shape, Some(norm), gradient, &mut gradients)?;
         let found = norm.gradients(&sums);
@@ -248,6 +242,67 @@ impl Activation {
             residual_gradient,
         ));
         Ok(gradients)
+    }
+
+    /// That of x alone among the gradients of [`Activation::norm_relu_conv2d_backward`].
+    ///
+    /// # Errors
+    /// As [`Activation::norm_relu_conv2d_backward`].
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use ir_tensor_ops::{Activation, Conv2d, Norm, Workspace};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let x = Tensor::new(&[-1f32, 2.], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
+    /// let one = Tensor::new(&[1f32], &Device::Cpu)?;
+    /// let zero = one.zeros_like()?;
+    /// let norm = Norm::running(&zero, &one, &one, &zero, 1e-12)?;
+    /// let weight = Tensor::new(&[3f32], &Device::Cpu)?.reshape((1, 1, 1, 1))?;
+    /// let layer = Conv2d { weight: &weight, bias: &one, stride: 1, padding: 0 };
+    /// let workspace = Workspace::default();
+    /// let mut gradient = Activation::from_tensor(&workspace, &x.ones_like()?)?.into();
+    /// let x = Activation::from_tensor(&workspace, &x)?;
+    /// let dx = x.norm_relu_conv2d_input_gradient(&norm, layer, &mut gradient, None)?;
+    /// assert_eq!(dx.whole().to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [0., 3.]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn norm_relu_conv2d_input_gradient(
+        self,
+        norm: &Norm,
+        layer: Conv2d<'_>,
+        grad_output: &mut Gradient,
+        residual_gradient: Option<Self>,
+    ) -> Result<Gradient> {
+        const OP: &str = "Activation::norm_relu_conv2d_input_gradient";
+        let added = residual_gradient.as_ref();
+        let (dx, sums) = self.masked_gradient(OP, norm, layer, grad_output, added)?;
+        let rules = norm.gradients(&sums).rules;
+        Ok(Gradient::behind_norm(dx, rules, self, residual_gradient))
+    }
+
+    /// The gradient of norm(x), and its sums; makes ∂L/∂y whole.
+    fn masked_gradient(
+        &self,
+        op: &'static str,
+        norm: &Norm,
+        layer: Conv2d<'_>,
+        grad_output: &mut Gradient,
+        residual_gradient: Option<&Self>,
+    ) -> Result<(Self, Vec<Sums>)> {
+        let (shape, weight) = self.check(op, Some(norm), layer)?;
+        check_dims(op, "grad_output", grad_output.dims(), shape.output_shape())?;
+        if let Some(added) = residual_gradient {
+            check_dims(op, "residual_gradient", added.dims, self.dims)?;
+        }
+        let mut dx = Self::new(&self.workspace, self.dims);
+        let (x, gradient) = (self.images(), grad_output.incoming());
+        let finish = Finish::Backward { x, norm };
+        let to = dx.images_mut();
+        let sums = convolution::input_gradient(&shape, &weight.values(), gradient, finish, to);
+        grad_output.completed();
+        Ok((dx, sums))
     }
 
     /// Adds the gradients of weight and bias to the others.

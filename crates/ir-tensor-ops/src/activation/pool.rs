@@ -25,7 +25,7 @@ impl Activation {
     /// let x = Activation::from_tensor(&Workspace::default(), &x)?;
     /// let y = x.avg_pool2d(2)?;
     /// assert_eq!(y.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [3.]);
-    /// let dx = x.avg_pool2d_backward(2, &y)?;
+    /// let dx = y.avg_pool2d_backward(2, x.dims())?;
     /// assert_eq!(dx.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [0.75; 4]);
     /// # Ok(())
     /// # }
@@ -82,13 +82,14 @@ impl Activation {
         Ok(y)
     }
 
-    /// The gradient of [`Activation::avg_pool2d`] from ∂L/∂y; see there for an example.
+    /// The gradient of x in [`Activation::avg_pool2d`], of the dimensions `x_dims`, where this is
+    /// ∂L/∂y; see there for an example.
     ///
     /// # Errors
-    /// As [`Activation::avg_pool2d`], and `Shape` if the gradient does not have the result's.
-    pub fn avg_pool2d_backward(&self, kernel: usize, grad_output: &Self) -> Result<Self> {
-        const OP: &str = "Activation::avg_pool2d_backward";
-        Ok(self.pool_backward(OP, None, kernel, grad_output)?.0)
+    /// As [`Activation::avg_pool2d`], and `Shape` if this does not have the result's dimensions.
+    pub fn avg_pool2d_backward(&self, kernel: usize, x_dims: [usize; 4]) -> Result<Self> {
+        let op = "Activation::avg_pool2d_backward";
+        Ok(self.spread(op, kernel, x_dims, None)?.0)
     }
 
     /// The gradients of [`Activation::norm_relu_avg_pool2d`] from ∂L/∂y; see there for an
@@ -105,24 +106,26 @@ impl Activation {
     ) -> Result<(Gradient, NormGradients)> {
         const OP: &str = "Activation::norm_relu_avg_pool2d_backward";
         norm.check(OP, &self.dims)?;
-        let (dx, sums) = self.pool_backward(OP, Some(norm), kernel, grad_output)?;
+        let behind = Some((&self, norm));
+        let (dx, sums) = grad_output.spread(OP, kernel, self.dims, behind)?;
         let found = norm.gradients(&sums);
         let gradient = Gradient::behind_norm(dx, found.rules, self, None);
         Ok((gradient, NormGradients::new(found.gamma, found.beta)?))
     }
 
-    fn pool_backward(
+    /// Spreads this gradient over the windows; `behind` is the x whose norm and ReLU came first.
+    fn spread(
         &self,
         op: &'static str,
-        norm: Option<&Norm>,
         kernel: usize,
-        grad_output: &Self,
+        x_dims: [usize; 4],
+        behind: Option<(&Self, &Norm)>,
     ) -> Result<(Self, Vec<Sums>)> {
-        let pooling = Pooling::new(op, self.dims, kernel)?;
-        check_dims(op, "grad_output", grad_output.dims, pooling.out_shape)?;
-        let (mut dx, extent) = (Self::new(&self.workspace, self.dims), self.extent());
-        let mut sums = vec![Sums::ZERO; self.dims[0] * extent.blocks()];
-        let size = dx.size();
+        let pooling = Pooling::new(op, x_dims, kernel)?;
+        check_dims(op, "grad_output", self.dims, pooling.out_shape)?;
+        let mut dx = Self::new(&self.workspace, x_dims);
+        let (extent, size) = (dx.extent(), dx.size());
+        let mut sums = vec![Sums::ZERO; x_dims[0] * extent.blocks()];
         let split = (
             Pieces::of(&mut dx.lanes[..size], extent.vectors()),
             Pieces::of(&mut sums, extent.blocks()),
@@ -130,9 +133,8 @@ impl Activation {
         parallel::for_each(split, |index, (dx, sums)| {
             arch::run(SpreadImage {
                 pooling: &pooling,
-                affine: norm.map(Norm::affine),
-                x: self.image(index),
-                gradient: grad_output.image(index),
+                behind: behind.map(|(x, norm)| (x.image(index), norm.affine())),
+                gradient: self.image(index),
                 dx,
                 sums,
             });
@@ -197,8 +199,7 @@ impl Kernel for PoolImage<'_> {
 /// one.
 struct SpreadImage<'a> {
     pooling: &'a Pooling,
-    affine: Option<&'a [Affine]>,
-    x: &'a [Lanes],
+    behind: Option<(&'a [Lanes], &'a [Affine])>,
     gradient: &'a [Lanes],
     dx: &'a mut [Lanes],
     sums: &'a mut [Sums],
@@ -222,12 +223,9 @@ impl Kernel for SpreadImage<'_> {
         if kernel * out_width != width || kernel * kernel * out_plane != plane {
             self.dx.fill(Lanes::ZERO);
         }
-        let planes = self
-            .x
-            .chunks_exact(plane)
-            .zip(self.dx.chunks_exact_mut(plane));
+        let planes = self.dx.chunks_exact_mut(plane);
         let gradients = self.gradient.chunks_exact(out_plane);
-        for (block, ((x, dx), gradient)) in planes.zip(gradients).enumerate() {
+        for (block, (dx, gradient)) in planes.zip(gradients).enumerate() {
             for (output, gradient) in gradient.iter().enumerate() {
                 let (row, column) = (output / out_width * kernel, output % out_width * kernel);
                 let share = vector.multiply_add(vector.load(gradient), scale, zero);
@@ -237,8 +235,8 @@ impl Kernel for SpreadImage<'_> {
                     }
                 }
             }
-            if let Some(affine) = self.affine {
-                let sums = &mut self.sums[block];
+            if let Some((x, affine)) = self.behind {
+                let (x, sums) = (&x[block * plane..][..plane], &mut self.sums[block]);
                 blocks::mask_and_sum(vector, &affine[block], true, x, dx, sums);
             }
         }

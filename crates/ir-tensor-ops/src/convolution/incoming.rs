@@ -121,10 +121,9 @@ impl<'a> IncomingImages<'a> {
                     let rule = &through.rules[index % extent.blocks()];
                     let start = first + index * extent.plane;
                     let x = &through.x[start..start + extent.plane];
-                    let added = match through.added {
-                        Some(added) => Some(&added[start..start + extent.plane]),
-                        None => None,
-                    };
+                    let added = through
+                        .added
+                        .map(|added| &added[start..start + extent.plane]);
                     blocks::input_gradient(vector, rule, x, added, pixels);
                 }
                 gradient

@@ -1,0 +1,117 @@
+//! Prints the table of `benches/ROOFLINE.md`: what each network needs at least, and what it took.
+//!
+//! ```text
+//! cargo run --release -p ir-benches --bin roofline [RECORD]
+//! ```
+//!
+//! RECORD is a comparison that `cargo xtask bench` recorded on this machine; without it the columns of what was
+//! measured are empty.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+
+use ir_benches::peak;
+use ir_benches::roofline::Cost;
+use ir_models::Architecture;
+
+/// The networks and batches of `cargo xtask bench`.
+const SUBJECTS: [(&str, usize); 7] = [
+    ("resnet-32", 128),
+    ("resnet-38", 128),
+    ("resnet-56", 128),
+    ("resnet-110", 128),
+    ("single-representation", 32),
+    ("avg-pooling", 32),
+    ("wide", 32),
+];
+
+/// Milliseconds by network and mode.
+type Measured = HashMap<(String, String), f64>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut output = std::io::stdout().lock();
+    let measured = match std::env::args().nth(1) {
+        Some(path) => read(&fs::read_to_string(path)?)?,
+        None => Measured::new(),
+    };
+    let (operations, bytes) = (peak::operations_per_second(), peak::bytes_per_second());
+    writeln!(
+        output,
+        "Measured on {} threads: {:.0} GFLOP/s, {:.0} GB/s.\n",
+        rayon::current_num_threads(),
+        operations / 1e9,
+        bytes / 1e9
+    )?;
+    writeln!(
+        output,
+        "| network, batch | mode | GFLOP direct | GFLOP Winograd | GB moved | ms direct | ms Winograd | ms memory | \
+         floor ms | measured ms | floor / measured |"
+    )?;
+    writeln!(output, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+    for (name, batch) in SUBJECTS {
+        let network = Architecture::named(name, 10)?;
+        let modes = [
+            ("train", Cost::of_training_step(&network, batch)),
+            ("evaluate", Cost::of_evaluation(&network, batch)),
+        ];
+        for (mode, cost) in modes {
+            let [direct, fewest] = [cost.direct, cost.fewest].map(|o| 1e3 * o / operations);
+            let memory = 1e3 * cost.bytes / bytes;
+            let floor = fewest.max(memory);
+            let (took, share) = match measured.get(&(name.to_owned(), mode.to_owned())) {
+                Some(took) => (
+                    format!("{took:.1}"),
+                    format!("{:.0} %", 100.0 * floor / took),
+                ),
+                None => (String::new(), String::new()),
+            };
+            writeln!(
+                output,
+                "| {name}, {batch} | {mode} | {:.1} | {:.1} | {:.2} | {direct:.1} | {fewest:.1} | {memory:.1} | \
+                 {floor:.1} | {took} | {share} |",
+                cost.direct / 1e9,
+                cost.fewest / 1e9,
+                cost.bytes / 1e9
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The medians of ours in a record.
+fn read(record: &str) -> Result<Measured, Box<dyn Error>> {
+    let mut lines = record.lines().filter(|line| !line.starts_with('#'));
+    let header: Vec<&str> = lines
+        .next()
+        .ok_or("the record is empty")?
+        .split(',')
+        .collect();
+    let column = |name: &str| {
+        let found = header.iter().position(|column| *column == name);
+        found.ok_or_else(|| format!("the record has no column {name}"))
+    };
+    let (network, mode, time) = (column("network")?, column("mode")?, column("ours_ms")?);
+    let mut measured = Measured::new();
+    for line in lines {
+        let cells: Vec<&str> = line.split(',').collect();
+        let cell = |index: usize| cells.get(index).copied().ok_or("a line is too short");
+        let key = (cell(network)?.to_owned(), cell(mode)?.to_owned());
+        measured.insert(key, cell(time)?.parse()?);
+    }
+    Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_gives_the_medians_of_ours() {
+        let record = "# threads: 4\nnetwork,batch,mode,ours_ms\nwide,32,train,12.5\n";
+        let measured = read(record).unwrap();
+        assert_eq!(measured[&("wide".to_owned(), "train".to_owned())], 12.5);
+        assert!(read("network,mode\n").is_err());
+    }
+}

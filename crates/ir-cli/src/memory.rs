@@ -1,0 +1,218 @@
+//! How much memory a command will need, estimated before it begins.
+//!
+//! The activations are counted from the architecture; the factors on them were fitted to measured
+//! peaks of resident memory. For resnet-32, resnet-110 and the single-representation net, training at
+//! 128 images a batch and analysing at 20 and 100, the estimate is within 10 % of the peak.
+
+use anyhow::{Result, ensure};
+use indicatif::HumanBytes;
+use ir_data::Dataset;
+use ir_models::Architecture;
+
+use crate::progress;
+
+/// The program itself, its threads and what they keep, in bytes.
+const PROGRAM: u64 = 16 << 20;
+
+/// Bytes of an f32.
+const VALUE: u64 = 4;
+
+/// Tensors of the size of the largest activation that are alive beside what is kept: those between
+/// two blocks, gradients on their way, scratch memory of the convolutions.
+const IN_FLIGHT: u64 = 6;
+
+/// Activations that evaluating has alive at a time: what a block reads, what is between its
+/// convolutions, and what it writes.
+const EVALUATED: u64 = 3;
+
+/// Channels that lie together: training fills an activation up to a multiple of them.
+const CHANNELS: usize = 16;
+
+/// Batches that are ready, being made or being read.
+const BATCHES: u64 = 4;
+
+/// Activations of one image.
+struct Activations {
+    /// Values of h_j and of what lies between the convolutions, over all blocks.
+    kept: u64,
+    /// Values of the largest one.
+    largest: u64,
+}
+
+impl Activations {
+    /// Whether channels are `filled_up` is a matter of the operations.
+    fn of(architecture: &Architecture, filled_up: bool) -> Self {
+        let sizes = architecture.stage_sizes();
+        let values = |channels: usize, [height, width]: [usize; 2]| {
+            let channels = match filled_up {
+                true => channels.next_multiple_of(CHANNELS),
+                false => channels,
+            };
+            channels as u64 * height as u64 * width as u64
+        };
+        let [_, height, width] = architecture.image;
+        let stem = values(architecture.stem_channels, [height, width]);
+        let mut activations = Self {
+            kept: 0,
+            largest: stem,
+        };
+        let mut size = [height, width];
+        for block in architecture.blocks() {
+            let own = sizes[block.stage];
+            let h = values(
+                block.input_channels,
+                if block.transition { size } else { own },
+            );
+            let inner = values(block.channels, own);
+            activations.kept += h + inner;
+            activations.largest = activations.largest.max(h).max(inner);
+            size = own;
+        }
+        activations
+    }
+}
+
+/// What training needs: data, weights with velocities and gradients, for each image of a batch two
+/// activations a block, and for each image of a batch that is evaluated a few: a network's
+/// memory is not given back between the two.
+pub(crate) fn of_training(
+    architecture: &Architecture,
+    dataset: &Dataset,
+    batch: usize,
+    evaluation_batch: usize,
+) -> u64 {
+    let Activations { kept, largest } = Activations::of(architecture, true);
+    let image = BATCHES * image_values(architecture);
+    let training = batch as u64 * (kept + IN_FLIGHT * largest + image);
+    let evaluation = evaluation_batch as u64 * (EVALUATED * largest + image);
+    let weights = 3 * architecture.parameters().all as u64;
+    PROGRAM + of_data(dataset) + VALUE * (weights + training + evaluation)
+}
+
+/// What an analysis needs that does not depend on its batch.
+fn of_analysis_at_rest(architecture: &Architecture, dataset: &Dataset) -> u64 {
+    PROGRAM + of_data(dataset) + VALUE * architecture.parameters().all as u64
+}
+
+/// What an analysis needs for each image of a batch: of each block two activations, the branch, the
+/// gradient, and what passes between blocks on the way back.
+fn of_analysis_an_image(architecture: &Architecture) -> u64 {
+    let Activations { kept, largest } = Activations::of(architecture, false);
+    VALUE * (kept * 5 / 2 + IN_FLIGHT * largest + BATCHES * image_values(architecture))
+}
+
+/// What an analysis needs.
+pub(crate) fn of_analysis(architecture: &Architecture, dataset: &Dataset, batch: usize) -> u64 {
+    let images = batch as u64 * of_analysis_an_image(architecture);
+    of_analysis_at_rest(architecture, dataset) + images
+}
+
+/// The largest batch, up to `most`, with which an analysis stays within `limit` bytes.
+///
+/// # Errors
+/// One image is too many already.
+pub(crate) fn batch_within(
+    limit: u64,
+    most: usize,
+    architecture: &Architecture,
+    dataset: &Dataset,
+) -> Result<usize> {
+    let room = limit.saturating_sub(of_analysis_at_rest(architecture, dataset));
+    let batch = room / of_analysis_an_image(architecture);
+    ensure!(
+        batch > 0,
+        "--memory-limit {}: this analysis needs about {} for images one at a time",
+        HumanBytes(limit),
+        HumanBytes(of_analysis(architecture, dataset, 1))
+    );
+    Ok(usize::try_from(batch).unwrap_or(usize::MAX).min(most))
+}
+
+/// Says what is needed, and warns where the system has less to give.
+pub(crate) fn announce(needed: u64, batch: usize) {
+    let needs = format!(
+        "about {} of memory needed, at {batch} images a batch",
+        HumanBytes(needed)
+    );
+    progress::say(&needs);
+    if let Some(available) = available().filter(|available| *available < needed) {
+        progress::say(&format!(
+            "warning: the system has {} to give; a smaller --batch-size needs less",
+            HumanBytes(available)
+        ));
+    }
+}
+
+/// Bytes that a program may still ask for, where Linux tells.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+fn image_values(architecture: &Architecture) -> u64 {
+    architecture.image.iter().map(|&size| size as u64).product()
+}
+
+/// Images as bytes, and labels.
+fn of_data(dataset: &Dataset) -> u64 {
+    let splits = [dataset.train(), dataset.test()];
+    let bytes = |split: &ir_data::Split| match split.len() {
+        0 => 0,
+        images => images as u64 * (split.image(0).len() as u64 + 1),
+    };
+    splits.into_iter().map(bytes).sum()
+}
+
+/// A size as people write it: `2GiB`, `500MB`, `1.5G`; K, M and G alone are powers of 1024.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let end = text.find(|c: char| c != '.' && !c.is_ascii_digit());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let unit: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return Err("expected a number of bytes such as 500MB or 2GiB".into()),
+    };
+    match number.parse::<f64>() {
+        Ok(number) if number > 0.0 && number * unit < 2f64.powi(63) => Ok((number * unit) as u64),
+        _ => Err("expected a number of bytes such as 500MB or 2GiB".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (text, expected) in [
+            ("4096", 4096),
+            ("500MB", 500_000_000),
+            ("2GiB", 2 << 30),
+            ("1.5g", 3 << 29),
+            ("64 KiB", 64 << 10),
+        ] {
+            assert_eq!(parse_size(text), Ok(expected), "{text}");
+        }
+        for text in ["", "GiB", "-1G", "1T", "0", "1.2.3M", "99999999999G"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn activations_follow_the_stages() {
+        let network = Architecture::named("resnet-32", 10).expect("a network of the paper");
+        let Activations { kept, largest } = Activations::of(&network, false);
+        // 5 blocks of 16×32×32 twice, then from 16×32×32 to 32×16×16, then 4 twice, and so on.
+        let by_hand = 10 * 16384 + (16384 + 8192) + 8 * 8192 + (8192 + 4096) + 8 * 4096;
+        assert_eq!((kept, largest), (by_hand, 16384));
+    }
+}
