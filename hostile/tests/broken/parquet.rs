@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ir_hostile::seeds::{self, Pages};
+use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::{case, put};
 use crate::Case;
@@ -131,8 +132,11 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "parquet, levels longer than their page",
-        // As long as the page of the sound file, so that nothing is wrong but the levels.
-        |to| page(to, [0, 193, 193, 1, 0], &[0xff, 0xff, 0xff, 0xff, 2, 2]),
+        |to| {
+            // The page fills its column, so that nothing is wrong but the levels.
+            let size = first_column() - HEADER;
+            page(to, [0, size, size, 1, 0], &[0xff, 0xff, 0xff, 0xff, 2, 2]);
+        },
         &[
             "rows from 0: expected whole pages",
             "not enough data to read levels",
@@ -143,6 +147,18 @@ pub(crate) const CASES: &[Case] = &[
 fn train(folder: &Path, content: &[u8]) {
     put(folder, "train.parquet", content);
     put(folder, "test.parquet", seeds::sound_parquet());
+}
+
+/// Bytes of a header that [`page`] writes for one value, with sizes of two bytes each.
+const HEADER: i32 = 19;
+
+/// Bytes of the first column of the sound file.
+fn first_column() -> i32 {
+    let file = seeds::sound_parquet();
+    let (rest, length) = file[..file.len() - 4].split_last_chunk().unwrap();
+    let footer = &rest[rest.len() - u32::from_le_bytes(*length) as usize..];
+    let metadata = ParquetMetaDataReader::decode_metadata(footer).unwrap();
+    metadata.row_group(0).column(0).compressed_size() as i32
 }
 
 /// A file whose first page has this header (type, size uncompressed and compressed, number of
