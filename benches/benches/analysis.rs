@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use criterion::{
     BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
     measurement::WallTime,
@@ -23,6 +23,7 @@ use ir_models::{Architecture, ResNet, ResidualNetwork};
 const NETWORKS: [(&str, usize); 2] = [("resnet-32", 128), ("resnet-110", 128)];
 
 fn analysis(criterion: &mut Criterion) {
+    ir_tensor_ops::keep_freed_memory();
     for (name, batch) in NETWORKS {
         let mut group = criterion.benchmark_group(format!("{name}/batch-{batch}"));
         group
@@ -71,12 +72,12 @@ fn input_gradient(network: &ResNet, images: &Tensor, labels: &Tensor) -> Tensor 
     for block in 0..network.blocks().len() {
         h.push(network.step(block, &h[block]).expect("shapes fit"));
     }
-    let last = Var::from_tensor(&h[network.blocks().len()]).expect("it is a tensor");
-    let logits = network.head(&last).expect("shapes fit");
-    let loss = ir_tensor_ops::cross_entropy(&logits, labels).expect("shapes fit");
-    let gradients = loss.backward().expect("the loss is finite");
-    let mut gradient = gradients.get(&last).expect("the head reads it").clone();
+    let last = &h[network.blocks().len()];
+    let logits = network.head(last).expect("shapes fit");
+    let gradient = ir_tensor_ops::explicit::cross_entropy_backward(&logits, labels);
     let backward = network.block_backward().expect("it has explicit gradients");
+    let gradient = backward.head_gradient(last, &gradient.expect("shapes fit"));
+    let mut gradient = gradient.expect("shapes fit");
     for block in (0..network.blocks().len()).rev() {
         let found = backward.gradients(block, &h[block], &gradient);
         gradient = found.expect("shapes fit").h;

@@ -71,6 +71,7 @@ struct Answer {
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
+    ir_tensor_ops::keep_freed_memory();
     let mut lines = std::io::stdin().lock().lines();
     let task = lines.next().ok_or("no task on stdin")??;
     let mut step = prepare(serde_json::from_str(&task)?)?;

@@ -5,7 +5,7 @@ use candle_core::{Tensor, Var};
 use crate::batch::Batch;
 use crate::checked::Checked;
 use crate::error::{Error, Result};
-use crate::outcome::Outcomes;
+use crate::outcome::{Outcomes, loss_gradient};
 use crate::trace::{Gradients, Trace, back_propagate};
 
 /// What the head makes of a representation.
@@ -29,6 +29,15 @@ impl Reading {
             return Ok(Self {
                 outcomes,
                 gradient: None,
+            });
+        }
+        if let Some(backward) = network.block_backward() {
+            let logits = network.head(h)?;
+            let outcomes = Outcomes::new(&logits, batch)?;
+            let gradient = backward.head_gradient(h, &loss_gradient(&logits, batch)?)?;
+            return Ok(Self {
+                outcomes,
+                gradient: Some(gradient),
             });
         }
         let h = Var::from_tensor(h)?;

@@ -144,22 +144,29 @@ impl Checkpoints {
         Ok(found)
     }
 
+    /// Removes what a run that this one does not go on with has left: none of it is to be taken
+    /// for this one's.
+    pub(crate) fn clear(&self) -> Result<()> {
+        self.candidates()?.iter().try_for_each(|path| remove(path))
+    }
+
     /// Of the earlier checkpoints those before `step` stay, as many as are kept. One of a later
     /// step was passed over as damaged.
     fn prune(&self, step: u64) -> Result<()> {
         let (before, later): (Vec<_>, Vec<_>) =
             self.earlier()?.into_iter().partition(|(s, _)| *s < step);
         let superseded = before.into_iter().skip(self.keep.saturating_sub(1));
-        for (_, path) in superseded.chain(later) {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("{}: cannot be removed", path.display()));
-                }
-                _ => {}
-            }
+        let mut removed = superseded.chain(later);
+        removed.try_for_each(|(_, path)| remove(&path))
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{}: cannot be removed", path.display()))
         }
-        Ok(())
+        _ => Ok(()),
     }
 }
 

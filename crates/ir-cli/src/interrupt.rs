@@ -9,18 +9,18 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// The first signal that came; 0 before.
+/// The number of the signal that came; 0 before.
 static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// Starts listening.
 pub(crate) fn listen() -> Result<()> {
     let received = RECEIVED.get_or_init(Arc::default);
     let asked = Arc::new(AtomicBool::new(false));
-    for (signal, name) in [(SIGINT, 2), (SIGTERM, 15)] {
+    for (signal, number) in [(SIGINT, 2), (SIGTERM, 15)] {
         // In this order: a signal finds the flag as the one before it has left it.
         flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())
             .and_then(|_| flag::register(signal, asked.clone()))
-            .and_then(|_| flag::register_usize(signal, received.clone(), name))
+            .and_then(|_| flag::register_usize(signal, received.clone(), number))
             .context("listening for signals")?;
     }
     Ok(())

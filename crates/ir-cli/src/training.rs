@@ -90,6 +90,11 @@ impl<'a> Training<'a> {
         })
     }
 
+    /// Makes room for a run that begins: checkpoints of an earlier one go.
+    pub(crate) fn clear(&self) -> Result<()> {
+        self.checkpoints.clear()
+    }
+
     /// Trains to the last epoch. If somebody asks to stop before, gives the exit status for them.
     ///
     /// # Errors

@@ -94,15 +94,20 @@ impl Place {
         )
     }
 
-    /// A run that would take minutes, stopped by nobody yet, with its first checkpoint written.
+    /// A run that would take minutes, begun or gone on with, with a checkpoint written and its ears
+    /// open.
     fn endless(&self, folder: &str) -> Running {
         let line = TRAIN.replace("--epochs 4", "--epochs 100000");
-        let mut command = self.command(&format!("{line} --out {folder}"));
+        // The description is written when all is set up, signals among it.
+        let _ = fs::remove_file(self.path(folder).join("run.json"));
+        let mut command = self.command(&format!("{line} --out {folder} --resume"));
         let running = Running(command.stderr(Stdio::null()).spawn().unwrap());
         let started = Instant::now();
-        while !self.path(folder).join("checkpoint.safetensors").exists() {
-            assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint");
-            std::thread::sleep(Duration::from_millis(2));
+        for file in ["run.json", "checkpoint.safetensors"] {
+            while !self.path(folder).join(file).exists() {
+                assert!(started.elapsed() < Duration::from_secs(60), "no {file}");
+                std::thread::sleep(Duration::from_millis(2));
+            }
         }
         running
     }
@@ -220,6 +225,19 @@ fn a_damaged_checkpoint_is_passed_over_with_a_warning() {
 }
 
 #[test]
+fn a_run_that_begins_does_not_take_an_earlier_ones_checkpoints_for_its_own() {
+    let place = Place::new();
+    place.ok(&format!("{TRAIN} --out run"));
+    fs::remove_file(place.path("run/run.json")).unwrap();
+    fs::remove_file(place.path("run/history.jsonl")).unwrap();
+    let other = TRAIN.replace("--epochs 4", "--epochs 1 --seed 7");
+    place.ok(&format!("{other} --out run"));
+    place.ok(&format!("{other} --out alone"));
+    assert_eq!(place.names("run"), place.names("alone"));
+    assert!(place.outcome("run") == place.outcome("alone"));
+}
+
+#[test]
 fn a_run_goes_on_only_with_its_own_data() {
     let place = Place::new();
     place.ok(&format!("{TRAIN} --out run"));
@@ -238,16 +256,13 @@ fn a_run_goes_on_only_with_its_own_data() {
 #[test]
 fn the_first_signal_writes_a_checkpoint_and_the_second_ends_the_process() {
     let place = Place::new();
-    let line = TRAIN.replace("--epochs 4", "--epochs 100000");
     for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
         let folder = format!("run{status}");
         let mut running = place.endless(&folder);
         running.signal(signal);
         assert_eq!(running.0.wait().unwrap().code(), Some(status));
-        // It goes on from there: a second signal at once finds the checkpoint whole.
-        let mut again = place.command(&format!("{line} --out {folder} --resume"));
-        let mut again = Running(again.stderr(Stdio::null()).spawn().unwrap());
-        std::thread::sleep(Duration::from_millis(300));
+        // A second signal on the heels of the first leaves the checkpoint whole.
+        let mut again = place.endless(&folder);
         again.signal(signal);
         again.signal(signal);
         assert_eq!(again.0.wait().unwrap().code(), Some(status));
@@ -270,10 +285,7 @@ fn a_second_run_in_a_folder_is_refused_and_a_dead_ones_lock_is_taken_over() {
     running.signal("-KILL");
     drop(running);
     assert!(place.path("run/.lock").exists());
-    let line = TRAIN.replace("--epochs 4", "--epochs 100000");
-    let mut next = place.command(&format!("{line} --out run --resume"));
-    let mut next = Running(next.stderr(Stdio::null()).spawn().unwrap());
-    std::thread::sleep(Duration::from_millis(300));
+    let mut next = place.endless("run");
     next.signal("-TERM");
     assert_eq!(next.0.wait().unwrap().code(), Some(143));
 }

@@ -136,8 +136,8 @@ pub trait ResidualNetwork {
         self.head(&h)
     }
 
-    /// The network's own way to take a gradient through a block, if it has one. By default it has
-    /// none, and measures take Candle's automatic differentiation.
+    /// The network's own way to take a gradient through a block or the head, if it has one. By
+    /// default it has none, and measures take Candle's automatic differentiation.
     fn block_backward(&self) -> Option<&dyn BlockBackward> {
         None
     }
@@ -151,7 +151,7 @@ pub trait ResidualNetwork {
     }
 }
 
-/// Explicit gradients of a network's blocks, faster than those of a recorded graph.
+/// Explicit gradients of a network's blocks and head, faster than those of a recorded graph.
 pub trait BlockBackward {
     /// ∂L/∂h_j, and on the way ∂L/∂(s_j + F_j), from h_j and `gradient` = ∂L/∂h_{j+1}.
     ///
@@ -172,6 +172,26 @@ pub trait BlockBackward {
     /// # }
     /// ```
     fn gradients(&self, block: usize, h: &Tensor, gradient: &Tensor) -> Result<BlockGradients>;
+
+    /// ∂L/∂h through the head alone, from h and `gradient` = ∂L/∂logits `[N, classes]`.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use ir_models::{Architecture, ResNet, ResidualNetwork};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+    /// let backward = network.block_backward().expect("it has explicit gradients");
+    /// let h = Tensor::ones((1, 64, 8, 8), DType::F32, &Device::Cpu)?;
+    /// let gradient = network.head(&h)?.ones_like()?;
+    /// assert_eq!(backward.head_gradient(&h, &gradient)?.dims(), h.dims());
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> Result<Tensor>;
 }
 
 /// What [`BlockBackward::gradients`] finds.

@@ -165,15 +165,16 @@ impl ResNet {
         for block in self.layout.blocks.iter().skip(first) {
             h = self.evaluate_block(block, &h)?;
         }
+        self.evaluate_head(&h)
+    }
+
+    fn evaluate_head(&self, h: &Activation) -> ir_tensor_ops::Result<Tensor> {
         let norm = self.running_norm(&self.layout.head_norm)?;
         let pooled = h.norm_relu_avg_pool2d(&norm, self.architecture.head_pooling)?;
         let features = pooled.to_tensor()?.flatten_from(1)?;
         let weight = &self.tensors[self.layout.classifier_weight];
-        linear(
-            &features,
-            weight,
-            &self.tensors[self.layout.classifier_bias],
-        )
+        let bias = &self.tensors[self.layout.classifier_bias];
+        linear(&features, weight, bias)
     }
 
     /// The batch norm as evaluation reads it.
@@ -257,6 +258,11 @@ impl ResidualNetwork for ResNet {
     }
 
     fn head(&self, h: &Tensor) -> candle_core::Result<Tensor> {
+        if !h.track_op() {
+            return Ok(together(|| {
+                self.evaluate_head(&Activation::from_tensor(&self.workspace, h)?)
+            })?);
+        }
         let active = frozen_norm_relu(h, &self.running_norm(&self.layout.head_norm)?)?;
         let features = avg_pool2d(&active, self.architecture.head_pooling)?.flatten_from(1)?;
         let weight = &self.tensors[self.layout.classifier_weight];
@@ -312,6 +318,25 @@ impl BlockBackward for ResNet {
     ) -> candle_core::Result<BlockGradients> {
         let block = self.block(block)?;
         Ok(together(|| self.block_gradients(block, h, gradient))?)
+    }
+
+    fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(together(|| {
+            let h = Activation::from_tensor(&self.workspace, h)?;
+            let [batch, channels, height, width] = h.dims();
+            let (norm, pooling) = (
+                self.running_norm(&self.layout.head_norm)?,
+                self.architecture.head_pooling,
+            );
+            let weight = &self.tensors[self.layout.classifier_weight];
+            let features = (channels, height / pooling, width / pooling);
+            let features = gradient
+                .matmul(weight)?
+                .reshape((batch, features.0, features.1, features.2))?;
+            let features = Activation::from_tensor(&self.workspace, &features)?;
+            let (gradient, _) = h.norm_relu_avg_pool2d_backward(&norm, pooling, &features)?;
+            gradient.whole().to_tensor()
+        })?)
     }
 }
 

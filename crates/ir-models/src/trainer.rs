@@ -160,7 +160,8 @@ impl Trainer {
         named.filter_map(|(spec, velocity)| Some((spec.name.as_str(), velocity.as_ref()?)))
     }
 
-    /// One step on one batch: `images` `[N, C, H, W]` f32, `labels` `[N]` u32.
+    /// One step on one batch: `images` `[N, C, H, W]` f32, `labels` `[N]` u32. N may be 1, and not every
+    /// class need occur.
     ///
     /// # Errors
     /// [`Error::NonFiniteLoss`] and [`Error::NonFiniteStep`], with the weights as they were before

@@ -10,6 +10,7 @@
 //! activations of a training pass are blocked from the start.
 
 use crate::arch::{LANES, Lanes, Vector};
+use crate::blocks;
 use crate::parallel::{Pieces, Split};
 
 /// The sizes of one image.
@@ -199,10 +200,7 @@ pub(crate) fn to_blocks<V: Vector>(vector: V, extent: Extent, from: &[f32], to: 
                 }
             }
             vector.transpose(&mut matrix);
-            match to.first_chunk_mut() {
-                Some(to) => *to = matrix,
-                None => to.copy_from_slice(&matrix[..to.len()]),
-            }
+            blocks::copy(vector, &matrix, to);
         }
     }
 }
@@ -216,10 +214,7 @@ fn to_planes<V: Vector>(vector: V, extent: Extent, from: &[Lanes], to: &mut [f32
         for (step, from) in from.chunks(LANES).enumerate() {
             let start = step * LANES;
             let mut matrix = [Lanes::ZERO; LANES];
-            match from.first_chunk() {
-                Some(all) => matrix = *all,
-                None => matrix[..from.len()].copy_from_slice(from),
-            }
+            blocks::copy(vector, from, &mut matrix);
             vector.transpose(&mut matrix);
             for (lanes, plane) in matrix.iter().zip(planes.chunks_exact_mut(plane)) {
                 match plane[start..].first_chunk_mut() {

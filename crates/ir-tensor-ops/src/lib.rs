@@ -5,6 +5,8 @@
 //!   [`frozen_norm_relu_conv2d`] and [`frozen_norm_relu`] differentiate with respect to x alone.
 //! - [`explicit`] has the same computations, and fused ones, as pairs of forward and backward
 //!   functions for training loops that apply the chain rule themselves.
+//! - [`Activation`] has them once more, for passes through whole networks: its layout is that of
+//!   the kernels and its memory is used again. [`together`] keeps the threads at hand meanwhile.
 //! - [`tap`] reads the gradient at a point inside a network, [`per_sample`] reduces a batch to
 //!   one number per sample, [`random`] draws numbers that depend only on what they are for.
 //!
@@ -39,6 +41,7 @@ mod error;
 pub mod explicit;
 mod images;
 mod input;
+mod memory;
 mod norm;
 mod parallel;
 pub mod per_sample;
@@ -56,6 +59,7 @@ pub use differentiable::{
     frozen_norm_relu_conv2d, linear, relu,
 };
 pub use error::{Error, Result};
+pub use memory::keep_freed_memory;
 pub use norm::Norm;
 pub use parallel::for_each_piece;
 pub use statistics::ChannelStatistics;

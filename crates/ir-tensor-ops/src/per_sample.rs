@@ -10,6 +10,7 @@
 
 use candle_core::Tensor;
 
+use crate::arch::{self, Kernel, Vector};
 use crate::error::Result;
 use crate::input::{self, Input};
 use crate::parallel;
@@ -61,7 +62,7 @@ pub fn squared_norm(x: &Tensor) -> Result<Vec<f64>> {
     let x: &[f32] = &x;
     Ok(parallel::map(x.len() / size, |sample| {
         let x = &x[sample * size..][..size];
-        sum(size, |i| f64::from(x[i]) * f64::from(x[i]))
+        arch::run(Product { x, y: x })
     }))
 }
 
@@ -233,31 +234,45 @@ fn inner_of(op: &'static str, x: &Tensor, y: &Tensor) -> Result<Vec<Inner>> {
     let x = Input::new(op, "x", x)?;
     let (x, y) = (x.values(), y.values());
     let (x, y): (&[f32], &[f32]) = (&x, &y);
-    let product = |a: &[f32], b: &[f32]| sum(size, |i| f64::from(a[i]) * f64::from(b[i]));
     Ok(parallel::map(x.len() / size, |sample| {
         let (x, y) = (&x[sample * size..][..size], &y[sample * size..][..size]);
         Inner {
-            dot: product(x, y),
-            x_squared: product(x, x),
-            y_squared: product(y, y),
+            dot: arch::run(Product { x, y }),
+            x_squared: arch::run(Product { x, y: x }),
+            y_squared: arch::run(Product { x: y, y }),
         }
     }))
 }
 
-/// Adds `term(i)` for i in 0..length, in 8 interleaved chains that the CPU can overlap.
-fn sum(length: usize, term: impl Fn(usize) -> f64) -> f64 {
-    const CHAINS: usize = 8;
-    let mut chains = [0f64; CHAINS];
-    let whole = length - length % CHAINS;
-    for start in (0..whole).step_by(CHAINS) {
-        for (offset, chain) in chains.iter_mut().enumerate() {
-            *chain += term(start + offset);
+/// Σ xᵢ yᵢ in f64, in 32 interleaved chains that the CPU can overlap.
+struct Product<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+}
+
+impl Kernel for Product<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _vector: V) -> f64 {
+        const CHAINS: usize = 32;
+        let ((xs, x_rest), (ys, y_rest)) =
+            (self.x.as_chunks::<CHAINS>(), self.y.as_chunks::<CHAINS>());
+        let mut chains = [0f64; CHAINS];
+        for (x, y) in xs.iter().zip(ys) {
+            for lane in 0..CHAINS {
+                chains[lane] += f64::from(x[lane]) * f64::from(y[lane]);
+            }
         }
+        for (lane, (&x, &y)) in x_rest.iter().zip(y_rest).enumerate() {
+            chains[lane] += f64::from(x) * f64::from(y);
+        }
+        let mut total = 0.;
+        for chain in chains {
+            total += chain;
+        }
+        total
     }
-    for (chain, index) in chains.iter_mut().zip(whole..length) {
-        *chain += term(index);
-    }
-    chains.iter().sum()
 }
 
 /// The number of values per sample.

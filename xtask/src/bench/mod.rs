@@ -27,6 +27,7 @@ mod worker;
   cargo xtask bench --python .venv/bin/python
   cargo xtask bench --networks resnet-32,wide --rounds 3
   cargo xtask bench --threads-scaling
+  cargo xtask bench --curves --python .venv/bin/python
 Keep the machine otherwise idle. benches/README.md says how to read the tables.")]
 pub(crate) struct Args {
     /// Only these networks.
@@ -38,7 +39,7 @@ pub(crate) struct Args {
     /// Threads of each side; all cores by default.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// The interpreter that has PyTorch (`pip install torch numpy`).
+    /// The interpreter that has PyTorch (`pip install torch numpy`, for --curves also safetensors).
     #[arg(long, value_name = "PATH", default_value = "python3")]
     python: PathBuf,
     /// One round of single steps, which shows that everything works; recorded in target/bench.

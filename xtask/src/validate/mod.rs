@@ -174,7 +174,7 @@ impl Check {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&found.stderr);
-        if said.contains("fetch") {
+        if said.contains("couldn't fetch") {
             println!("the advisory database cannot be reached, skipped");
             return Ok(());
         }

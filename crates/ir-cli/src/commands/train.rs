@@ -49,6 +49,9 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     };
     let description = describe(&settings, &dataset)?;
     let mut training = Training::new(out, checkpoints, settings, &dataset, trainer)?;
+    if !arguments.resume {
+        training.clear()?;
+    }
     // Only now is everything checked: a folder with a description holds a run.
     files::write_json(&out.join("run.json"), &description)?;
     let interrupted = training.run()?;

@@ -107,12 +107,16 @@ impl Activation {
         let dims = input::dims(OP, "tensor", tensor, "[N, C, H, W]")?;
         let tensor = Input::new(OP, "tensor", tensor)?;
         let mut activation = Self::new(workspace, dims);
-        let extent = activation.extent();
-        copy(
-            Images::Planar(&tensor.values()),
-            extent,
-            activation.images_mut(),
-        );
+        let (extent, values) = (activation.extent(), tensor.values());
+        let from = Images::Planar(&values);
+        parallel::for_each(activation.images_mut().groups(extent, 1), |index, to| {
+            arch::run(CopyImage {
+                from,
+                extent,
+                index,
+                to,
+            });
+        });
         Ok(activation)
     }
 
@@ -121,8 +125,16 @@ impl Activation {
     /// # Errors
     /// None that depend on the activation.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let mut values = parallel::zeros(self.dims.iter().product());
-        copy(self.images(), self.extent(), ImagesMut::Planar(&mut values));
+        let (from, extent) = (self.images(), self.extent());
+        let size = self.dims.iter().product();
+        let values = parallel::pieces(size, extent.numbers(), |index, to| {
+            arch::run(CopyImage {
+                from,
+                extent,
+                index,
+                to: ImagesMut::Planar(to),
+            });
+        });
         input::output(values, &self.dims)
     }
 
@@ -177,18 +189,7 @@ fn extent([_, channels, height, width]: [usize; 4]) -> Extent {
     }
 }
 
-/// Copies images from one layout to the other.
-fn copy(from: Images<'_>, extent: Extent, to: ImagesMut<'_>) {
-    parallel::for_each(to.groups(extent, 1), |index, to| {
-        arch::run(CopyImage {
-            from,
-            extent,
-            index,
-            to,
-        });
-    });
-}
-
+/// Copies one image from one layout to the other.
 struct CopyImage<'a> {
     from: Images<'a>,
     extent: Extent,

@@ -8,16 +8,17 @@
 //! once it is in a register. In plain words, for one image:
 //!
 //! ```text
-//! pack x into planes [I][rows][row] with the zero padding written out       (pack.rs)
+//! pad x with zeros, in blocks of 16 channels                                (pack.rs)
 //! for every 32 output channels, every 8 pixels of a row:                    (product.rs)
 //!     sums[32 channels][8 pixels] = bias
 //!     for every input channel, kernel row:
 //!         sums += 10 pixels ⊗ 3 taps ⊗ 32 channels, from registers
-//!     transpose the sums and write 8 pixels of each channel
+//!     write the sums, 8 pixels of two blocks of 16 channels
 //! ```
 //!
 //! - The input gradient is the same computation on ∂L/∂y with the weight turned around and
-//!   its channels exchanged; stride 2 puts zeros between the pixels of ∂L/∂y when packing.
+//!   its channels exchanged; at stride 2, every other row and column of ∂L/∂x is met by other
+//!   taps, which makes four computations of it (strided_gradient.rs).
 //! - The weight gradient keeps 4 input channels × 3 taps × 16 output channels of sums in
 //!   registers while it runs over an image (weight_gradient.rs).
 //! - Batch norm and ReLU are applied while packing, so their result is never stored.
@@ -34,6 +35,7 @@ mod pack;
 mod product;
 mod shape;
 mod slots;
+mod strided_gradient;
 mod weight_gradient;
 pub(crate) mod winograd;
 
@@ -87,8 +89,10 @@ pub(crate) fn input_gradient(
 ) -> Vec<Sums> {
     if winograd::pays(shape) {
         winograd::input_gradient(shape, weight, gradient, finish, to)
-    } else {
+    } else if shape.stride == 1 {
         product::input_gradient(shape, weight, gradient, finish, to)
+    } else {
+        strided_gradient::input_gradient(shape, weight, gradient, finish, to)
     }
 }
 

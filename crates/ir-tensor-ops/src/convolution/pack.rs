@@ -12,13 +12,12 @@ use crate::scratch::{Scratch, Use};
 pub(super) const TILE: usize = 8;
 
 /// How a blocked image lies with its zero padding written out, [block][rows][row], a vector per
-/// pixel, and `dilation − 1` zeros between its pixels.
+/// pixel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Padded {
     pub(super) channels: usize,
     pub(super) height: usize,
     pub(super) width: usize,
-    pub(super) dilation: usize,
     /// The zeros above and to the left.
     pub(super) margin: usize,
     pub(super) rows: usize,
@@ -57,15 +56,10 @@ impl Padded {
         let padded = to.chunks_exact_mut(self.block());
         for (block, (pixels, to)) in blocks.zip(padded).enumerate() {
             to.fill(Lanes::ZERO);
-            let rows = to[self.margin * self.row..].chunks_mut(self.dilation * self.row);
+            let rows = to[self.margin * self.row..].chunks_mut(self.row);
             for (to, from) in rows.zip(pixels.chunks_exact(self.width)) {
                 let to = &mut to[self.margin..];
                 match norm {
-                    _ if self.dilation > 1 => {
-                        for (x, y) in from.iter().zip(to.iter_mut().step_by(self.dilation)) {
-                            vector.store(vector.load(x), y);
-                        }
-                    }
                     None => blocks::copy(vector, from, to),
                     Some(norm) => {
                         blocks::normalize(vector, &norm.affine()[block], true, from, to);

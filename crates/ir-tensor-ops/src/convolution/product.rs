@@ -1,4 +1,5 @@
-//! One image times a weight: the kernel of the forward pass and of the input gradient.
+//! One image times a weight: the kernel of the forward pass, and of the input gradient at stride 1
+//! (strided_gradient.rs has the other).
 //!
 //! A tile is 16 vectors of sums: either two blocks of 16 output channels × 8 pixels of a row,
 //! or, for the last block of an odd number, one block × 8 pixels of two rows. Its inner loop
@@ -38,7 +39,6 @@ impl Product {
             channels: shape.inputs,
             height: shape.height,
             width: shape.width,
-            dilation: 1,
             margin: shape.padding,
             rows: 0,
             row: 0,
@@ -54,13 +54,12 @@ impl Product {
         .with_whole_tiles()
     }
 
-    /// ∂x from ∂y.
+    /// ∂x from ∂y, at stride 1.
     pub(super) fn input_gradient(shape: &Convolution) -> Self {
         let unpadded = Padded {
             channels: shape.outputs,
             height: shape.out_height,
             width: shape.out_width,
-            dilation: shape.stride,
             margin: shape.kernel - 1 - shape.padding,
             rows: 0,
             row: 0,
@@ -79,7 +78,7 @@ impl Product {
     /// Makes the padded planes large enough for tiles that stick out at the right and below.
     fn with_whole_tiles(mut self) -> Self {
         let reach = |outputs: usize| (outputs - 1) * self.stride + self.kernel;
-        let held = |size: usize| self.input.margin + size * self.input.dilation;
+        let held = |size: usize| self.input.margin + size;
         let rows = reach(self.height.next_multiple_of(2)).max(held(self.input.height));
         let row = reach(self.width.next_multiple_of(TILE)).max(held(self.input.width));
         (self.input.rows, self.input.row) = (rows, row);
@@ -114,7 +113,7 @@ pub(super) fn forward(
     call.run(shape.batch, Incoming::Whole(source.images), to)
 }
 
-/// The input gradient; see [`super::input_gradient`].
+/// The input gradient at stride 1; see [`super::input_gradient`].
 pub(super) fn input_gradient(
     shape: &Convolution,
     weight: &[f32],
@@ -260,6 +259,7 @@ impl Blocks<'_> {
         let tile: Tile<'_, BLOCKS> = Tile {
             padded: self.padded,
             input: &product.input,
+            corner: (0, 0),
             weights: std::array::from_fn(|b| {
                 &weights.lanes[(block + b) * weights.block..][..weights.block]
             }),
@@ -270,9 +270,9 @@ impl Blocks<'_> {
             for x in (0..width).step_by(TILE) {
                 let mut sums = [Lanes::ZERO; LANES];
                 if V::WIDE {
-                    tile.sum::<V, K, S, ROWS, TILE>(vector, y, x, &mut sums);
+                    tile.sum::<V, K, K, S, ROWS, TILE>(vector, y, x, &mut sums);
                 } else {
-                    tile.sum_in_parts::<V, K, S, ROWS>(vector, y, x, &mut sums);
+                    tile.sum_in_parts::<V, K, K, S, ROWS>(vector, y, x, &mut sums);
                 }
                 for (half, (b, row)) in halves(BLOCKS, ROWS) {
                     if y + row < height {
@@ -308,22 +308,31 @@ impl Blocks<'_> {
 
 /// The (block, row) of each half of a tile.
 #[inline(always)]
-fn halves(blocks: usize, rows: usize) -> impl Iterator<Item = (usize, (usize, usize))> {
+pub(super) fn halves(blocks: usize, rows: usize) -> impl Iterator<Item = (usize, (usize, usize))> {
     (0..blocks * rows).map(move |half| (half, (half / rows, half % rows)))
 }
 
 /// What the sums of a tile are made of.
-struct Tile<'a, const BLOCKS: usize> {
-    padded: &'a [Lanes],
-    input: &'a Padded,
-    weights: [&'a [Lanes]; BLOCKS],
-    bias: [Lanes; BLOCKS],
+pub(super) struct Tile<'a, const BLOCKS: usize> {
+    pub(super) padded: &'a [Lanes],
+    pub(super) input: &'a Padded,
+    /// The row and column of the padded image from which taps are counted.
+    pub(super) corner: (usize, usize),
+    pub(super) weights: [&'a [Lanes]; BLOCKS],
+    pub(super) bias: [Lanes; BLOCKS],
 }
 
 impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
-    /// The sums of `BLOCKS` × `ROWS` × `PIXELS`, in this order.
+    /// The sums of `BLOCKS` × `ROWS` × `PIXELS`, in this order, over KY × KX taps at stride S.
     #[inline(always)]
-    fn sum<V: Vector, const K: usize, const S: usize, const ROWS: usize, const PIXELS: usize>(
+    pub(super) fn sum<
+        V: Vector,
+        const KY: usize,
+        const KX: usize,
+        const S: usize,
+        const ROWS: usize,
+        const PIXELS: usize,
+    >(
         &self,
         vector: V,
         y: usize,
@@ -334,20 +343,21 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
         for (sums, bias) in sums.iter_mut().zip(&self.bias) {
             *sums = [[vector.load(bias); PIXELS]; ROWS];
         }
-        let span = (PIXELS - 1) * S + K;
+        let span = (PIXELS - 1) * S + KX;
+        let (top, left) = self.corner;
         for channel in 0..self.input.channels {
             let (block, lane) = (channel / LANES, channel % LANES);
             let pixels = &self.padded[block * self.input.block()..][..self.input.block()];
-            for ky in 0..K {
-                let mut weights = [[vector.splat(0.); K]; BLOCKS];
+            for ky in 0..KY {
+                let mut weights = [[vector.splat(0.); KX]; BLOCKS];
                 for (registers, weights) in weights.iter_mut().zip(&self.weights) {
-                    let taps = &weights[(channel * K + ky) * K..][..K];
+                    let taps = &weights[(channel * KY + ky) * KX..][..KX];
                     for (register, tap) in registers.iter_mut().zip(taps) {
                         *register = vector.load(tap);
                     }
                 }
                 unrolled!(row in [0, 1] below ROWS, {
-                    let start = ((y + row) * S + ky) * self.input.row + x * S;
+                    let start = ((y + row) * S + ky + top) * self.input.row + x * S + left;
                     let line = &pixels[start..start + span];
                     unrolled!(
                         position in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
@@ -379,7 +389,13 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
 
     /// The same, each block and row in two parts of 4 pixels.
     #[inline(always)]
-    fn sum_in_parts<V: Vector, const K: usize, const S: usize, const ROWS: usize>(
+    pub(super) fn sum_in_parts<
+        V: Vector,
+        const KY: usize,
+        const KX: usize,
+        const S: usize,
+        const ROWS: usize,
+    >(
         &self,
         vector: V,
         y: usize,
@@ -391,12 +407,13 @@ impl<const BLOCKS: usize> Tile<'_, BLOCKS> {
             let tile = Tile {
                 padded: self.padded,
                 input: self.input,
+                corner: self.corner,
                 weights: [self.weights[b]],
                 bias: [self.bias[b]],
             };
             for part in 0..2 {
                 let to = &mut to[half * TILE + part * PART..];
-                tile.sum::<V, K, S, 1, PART>(vector, y + row, x + part * PART, to);
+                tile.sum::<V, KY, KX, S, 1, PART>(vector, y + row, x + part * PART, to);
             }
         }
     }

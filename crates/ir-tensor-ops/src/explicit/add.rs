@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::input::{self, Input};
-use crate::parallel;
+use crate::parallel::{self, PIECE};
 
 /// x + y, on all threads. Both are f32 on the CPU and have the same shape.
 ///
@@ -25,12 +25,12 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     const OP: &str = "add";
     let y = Input::shaped(OP, "y", y, x.dims())?;
     let x = Input::new(OP, "x", x)?;
-    let mut sum = parallel::copied(&x.values());
-    let y_values = y.values();
-    let y_values: &[f32] = &y_values;
-    parallel::for_each_piece(&mut sum, parallel::PIECE, |index, sum| {
-        for (sum, y) in sum.iter_mut().zip(&y_values[index * parallel::PIECE..]) {
-            *sum += y;
+    let (x_values, y_values) = (x.values(), y.values());
+    let (xs, ys): (&[f32], &[f32]) = (&x_values, &y_values);
+    let sum = parallel::pieces(xs.len(), PIECE, |index, sum| {
+        let terms = xs[index * PIECE..].iter().zip(&ys[index * PIECE..]);
+        for (sum, (x, y)) in sum.iter_mut().zip(terms) {
+            *sum = x + y;
         }
     });
     input::output(sum, x.tensor().shape())

@@ -60,23 +60,28 @@ impl Geometry {
         (input + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
-    /// Calls `visit(weight index, input index, output index)` for every product of one image's
-    /// input plane i with one output plane o; indices count within the kernel and the planes.
-    fn products(&self, [height, width]: [usize; 2], mut visit: impl FnMut(usize, usize, usize)) {
+    /// Calls `visit(weight index, input index, output index, length)` for every row of products of
+    /// an input plane with an output plane: element j of the row has the input that lies
+    /// `j · stride` behind the first, and the output that lies j behind.
+    fn rows(&self, [height, width]: [usize; 2], mut visit: impl FnMut(usize, usize, usize, usize)) {
         let (out_height, out_width) = (self.output(height), self.output(width));
         for ky in 0..self.kernel {
             for kx in 0..self.kernel {
-                for oy in 0..out_height {
-                    let y = (oy * self.stride + ky).checked_sub(self.padding);
-                    let Some(y) = y.filter(|&y| y < height) else {
-                        continue;
-                    };
-                    for ox in 0..out_width {
-                        let x = (ox * self.stride + kx).checked_sub(self.padding);
-                        if let Some(x) = x.filter(|&x| x < width) {
-                            visit(ky * self.kernel + kx, y * width + x, oy * out_width + ox);
-                        }
-                    }
+                // The outputs whose input is inside, not padding.
+                let inside = |o: &usize, k: usize, size: usize| {
+                    (self.padding..size + self.padding).contains(&(o * self.stride + k))
+                };
+                let Some(first) = (0..out_width).find(|o| inside(o, kx, width)) else {
+                    continue;
+                };
+                let length = (first..out_width)
+                    .take_while(|o| inside(o, kx, width))
+                    .count();
+                for oy in (0..out_height).filter(|o| inside(o, ky, height)) {
+                    let y = oy * self.stride + ky - self.padding;
+                    let x = first * self.stride + kx - self.padding;
+                    let (from, to) = (y * width + x, oy * out_width + first);
+                    visit(ky * self.kernel + kx, from, to, length);
                 }
             }
         }
@@ -97,7 +102,12 @@ pub(crate) fn conv2d(x: &Array, weight: &Array, bias: &[f64], geometry: Geometry
         for i in 0..inputs {
             let x = &x.values[(n * inputs + i) * plane..][..plane];
             let weight = &weight.values[(o * inputs + i) * area..][..area];
-            geometry.products([height, width], |k, from, to| y[to] += weight[k] * x[from]);
+            geometry.rows([height, width], |k, from, to, length| {
+                let row = x[from..].iter().step_by(geometry.stride);
+                for (y, x) in y[to..to + length].iter_mut().zip(row) {
+                    *y += weight[k] * x;
+                }
+            });
         }
     });
     y
@@ -129,7 +139,12 @@ pub(crate) fn conv2d_backward(
         for o in 0..outputs {
             let gradient = &gradient.values[(n * outputs + o) * out_plane..][..out_plane];
             let weight = &weight.values[(o * inputs + i) * area..][..area];
-            geometry.products(size, |k, to, from| dx[to] += weight[k] * gradient[from]);
+            geometry.rows(size, |k, to, from, length| {
+                let row = dx[to..].iter_mut().step_by(geometry.stride);
+                for (dx, g) in row.zip(&gradient[from..from + length]) {
+                    *dx += weight[k] * g;
+                }
+            });
         }
     });
     let mut dw = Array::zeros(&weight.shape);
@@ -139,7 +154,11 @@ pub(crate) fn conv2d_backward(
         for n in 0..batch {
             let x = &x.values[(n * inputs + i) * plane..][..plane];
             let gradient = &gradient.values[(n * outputs + o) * out_plane..][..out_plane];
-            geometry.products(size, |k, from, to| dw[k] += x[from] * gradient[to]);
+            geometry.rows(size, |k, from, to, length| {
+                let row = x[from..].iter().step_by(geometry.stride);
+                let products = row.zip(&gradient[to..to + length]).map(|(x, g)| x * g);
+                dw[k] += products.sum::<f64>();
+            });
         }
     });
     let sums = (0..outputs).map(|o| gradient.channel(o).sum());
