@@ -139,7 +139,7 @@ pub(crate) const CASES: &[Case] = &[
         },
         &[
             "rows from 0: expected whole pages",
-            "not enough data to read levels",
+            "invalid level length",
         ],
     ),
 ];
