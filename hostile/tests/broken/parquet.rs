@@ -137,10 +137,7 @@ pub(crate) const CASES: &[Case] = &[
             let size = first_column() - HEADER;
             page(to, [0, size, size, 1, 0], &[0xff, 0xff, 0xff, 0xff, 2, 2]);
         },
-        &[
-            "rows from 0: expected whole pages",
-            "invalid level length",
-        ],
+        &["rows from 0: expected whole pages", "invalid level length"],
     ),
 ];
 
