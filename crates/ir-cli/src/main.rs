@@ -11,6 +11,8 @@ mod data;
 mod figures;
 mod files;
 mod group;
+#[cfg(test)]
+mod hostile;
 mod interrupt;
 mod lock;
 mod machine;
@@ -19,6 +21,7 @@ mod network;
 mod progress;
 mod report;
 mod run;
+mod text;
 mod training;
 
 use std::io::Write;
@@ -35,7 +38,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Where even stderr is closed there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ir: {}", sentence(&error));
+            let _ = writeln!(std::io::stderr(), "ir: {}", printable(&sentence(&error)));
             ExitCode::FAILURE
         }
     }
@@ -51,6 +54,20 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Analyze(command) => commands::analyze::run(&command),
         Command::Report(command) => commands::report::run(&command),
     }
+}
+
+/// The longest sentence on the terminal, in characters.
+const LONGEST: usize = 4000;
+
+/// A sentence without control characters, of which terminals take orders: names in it may come
+/// from a file. The end of one that is too long is left out.
+fn printable(sentence: &str) -> String {
+    let characters = sentence.chars().take(LONGEST);
+    let plain = |character: char| match character {
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    };
+    characters.map(plain).collect()
 }
 
 /// One sentence: the chain from what was being done to what went wrong. The libraries' errors

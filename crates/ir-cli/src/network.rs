@@ -5,13 +5,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use ir_models::{Architecture, Piece, Recipe, Schedule};
 
+use crate::text;
+
 /// The network of the paper that a name means, or the one that a JSON file describes.
 pub(crate) fn architecture(model: &str, classes: usize) -> Result<Architecture> {
     if !model.ends_with(".json") {
         return Ok(Architecture::named(model, classes)?);
     }
     let path = Path::new(model);
-    let text = std::fs::read_to_string(path).with_context(|| format!("{model}: cannot be read"))?;
+    let text = text::read(path).with_context(|| format!("{model}: cannot be read"))?;
     let architecture = Architecture::from_json(&text).with_context(|| model.to_owned())?;
     ensure!(
         architecture.classes == classes,

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::classes::LabelSet;
 use crate::dataset::{Dataset, Format, Split};
 use crate::error::{Error, Result};
-use crate::formats::{Probe, Samples, SplitName, binary, malformed, parquet, python};
+use crate::formats::{Probe, Samples, SplitName, binary, malformed, parquet, python, read_small};
 use crate::synthetic;
 
 /// How many folders deep files are looked for below the one that was named.
@@ -38,6 +38,8 @@ struct Found {
     format: Format,
     labels: LabelSet,
     split: SplitName,
+    /// Of how many files the split is, as far as this one tells; 0 if it does not.
+    parts: usize,
 }
 
 /// Reads the data set in `folder`; only one of `wanted` if that is given, and then none of drawn
@@ -103,7 +105,7 @@ fn split_files(
             found: vec![place(first), place(other)],
         });
     }
-    match missing_part(&files) {
+    match missing_part(&files, announced(found, split)) {
         Some(part) => Err(Error::MissingPart {
             folder: folder.into(),
             part,
@@ -112,19 +114,26 @@ fn split_files(
     }
 }
 
-/// The first file that is not there of files whose names count: `data_batch_1` up to the highest
-/// that is, and `00000-of-N` up to N. That the highest batches are gone cannot be seen.
-fn missing_part(files: &[PathBuf]) -> Option<String> {
+/// The number of batches that the files of a split say that there are.
+fn announced(found: &[Found], split: SplitName) -> usize {
+    let files = found.iter().filter(|file| file.split == split);
+    files.map(|file| file.parts).max().unwrap_or(0)
+}
+
+/// The first file that is not there of files whose names count: `data_batch_1` up to the number
+/// that was announced or the highest that is there, and `00000-of-N` up to N.
+fn missing_part(files: &[PathBuf], announced: usize) -> Option<String> {
     let stems: Vec<&str> = files
         .iter()
         .filter_map(|file| file.file_name()?.to_str()?.split('.').next())
         .collect();
     let batch = |stem: &str| stem.strip_prefix("data_batch_")?.parse::<usize>().ok();
     let batches = stems.iter().filter_map(|stem| batch(stem)).max();
+    let batches = batches.map_or(0, |highest| highest.max(announced));
     let of = |stem: &str| stem.rsplit_once("-of-")?.1.parse::<usize>().ok();
     let shards = stems.iter().filter_map(|stem| of(stem)).max();
     // Among one name more than there are files one is missing, however high the numbers go.
-    let batches = (1..=batches.unwrap_or(0)).map(|n| format!("data_batch_{n}"));
+    let batches = (1..=batches).map(|n| format!("data_batch_{n}"));
     let shards = (0..shards.unwrap_or(0)).map(|n| format!("-{n:05}-of-"));
     let mut batches = batches.take(files.len() + 1);
     let mut shards = shards.take(files.len() + 1);
@@ -176,7 +185,7 @@ fn drawn_beside(file: &Path, labels: LabelSet) -> Option<synthetic::Classes> {
         LabelSet::Cifar10 => (crate::export::NAMES_10, synthetic::Classes::Ten),
         LabelSet::Cifar100 => (crate::export::NAMES_100, synthetic::Classes::Hundred),
     };
-    let text = fs::read_to_string(file.parent()?.join(list)).ok()?;
+    let text = read_small(&file.parent()?.join(list))?;
     text.split_whitespace().eq(drawn.classes()).then_some(drawn)
 }
 
@@ -184,7 +193,7 @@ fn drawn_beside(file: &Path, labels: LabelSet) -> Option<synthetic::Classes> {
 fn search(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Found>> {
     let mut files = Vec::new();
     let mut entries = 0;
-    collect(folder, folder, DEPTH, &mut entries, &mut files)?;
+    collect(folder, folder, DEPTH, &mut entries, &mut files, notes)?;
     files.sort();
     let mut found = Vec::new();
     for path in files {
@@ -192,13 +201,18 @@ fn search(folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Found>> {
             continue;
         };
         match probe {
-            Probe::Ours { labels, split } => found.push(Found {
+            Probe::Ours {
+                labels,
+                split,
+                parts,
+            } => found.push(Found {
                 split: split
                     .or_else(|| split_from_name(folder, &path))
                     .ok_or_else(|| Error::UnknownSplit { file: path.clone() })?,
                 path,
                 format,
                 labels,
+                parts,
             }),
             Probe::Foreign(reason) if format != Format::Parquet && is_promised(&path) => {
                 return Err(malformed(
@@ -220,6 +234,7 @@ fn collect(
     depth: usize,
     entries: &mut usize,
     files: &mut Vec<PathBuf>,
+    notes: &mut Vec<String>,
 ) -> Result<()> {
     let failed = |source| Error::Read {
         path: folder.into(),
@@ -242,7 +257,10 @@ fn collect(
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => files.push(path),
             Ok(metadata) if metadata.is_dir() && depth > 0 => {
-                collect(root, &path, depth - 1, entries, files)?;
+                collect(root, &path, depth - 1, entries, files, notes)?;
+            }
+            Err(_) if path.is_symlink() => {
+                notes.push(format!("{} (a link that leads nowhere)", path.display()));
             }
             _ => {}
         }

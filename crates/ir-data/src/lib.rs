@@ -24,6 +24,7 @@ mod folder;
 mod formats;
 mod hub;
 mod locate;
+mod panics;
 pub mod synthetic;
 
 pub use augment::{Augmentation, PADDING};

@@ -217,16 +217,36 @@ fn what_is_neither_folder_nor_name() {
     assert_says(&error.to_string(), &["`cifar-10`", "synthetic100"]);
 }
 
+/// What is wrong with a hub.
+#[derive(Clone, Copy, PartialEq)]
+enum Wrong {
+    Nothing,
+    /// One bit of each file.
+    Content,
+    /// Half of each answer is there.
+    Cut,
+    /// It announces files of a terabyte.
+    Size,
+    /// Its commit leads out of the cache.
+    Commit,
+    /// Its checksum leads out of the cache.
+    Checksum,
+    /// It has neither commit nor checksum.
+    Headers,
+    /// It leads to another address and does not say to which.
+    Location,
+}
+
 /// Answers requests for the fixtures as the hub does: the file's address leads to another
 /// one by a redirection, which carries the commit and the checksum.
-fn serve(listener: &TcpListener, damage: bool) {
+fn serve(listener: &TcpListener, wrong: Wrong) {
     for stream in listener.incoming() {
         // A client may hang up early.
-        let _ = answer(stream.unwrap(), damage);
+        let _ = answer(stream.unwrap(), wrong);
     }
 }
 
-fn answer(mut stream: TcpStream, damage: bool) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, wrong: Wrong) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap()?;
     let headers: Vec<String> = lines
@@ -237,11 +257,25 @@ fn answer(mut stream: TcpStream, damage: bool) -> std::io::Result<()> {
     let path = request.split(' ').nth(1).unwrap();
     let address = stream.local_addr()?;
     if let Some(file) = path.strip_prefix("/datasets/uoft-cs/cifar10/resolve/main/") {
-        let etag = sha256(&fs::read(fixture("parquet10").join(file))?);
+        let etag = match wrong {
+            Wrong::Checksum => "../../../../outside".into(),
+            _ => sha256(&fs::read(fixture("parquet10").join(file))?),
+        };
+        let commit = match wrong {
+            Wrong::Commit => "../../../../outside",
+            _ => COMMIT,
+        };
+        let identity = match wrong {
+            Wrong::Headers => String::new(),
+            _ => format!("x-repo-commit: {commit}\r\nx-linked-etag: \"{etag}\"\r\n"),
+        };
+        let location = match wrong {
+            Wrong::Location => String::new(),
+            _ => format!("location: http://{address}/blob/{file}\r\n"),
+        };
         return write!(
             stream,
-            "HTTP/1.1 302 Found\r\nlocation: http://{address}/blob/{file}\r\n\
-             x-repo-commit: {COMMIT}\r\nx-linked-etag: \"{etag}\"\r\n\
+            "HTTP/1.1 302 Found\r\n{location}{identity}\
              content-length: 0\r\nconnection: close\r\n\r\n"
         );
     }
@@ -254,16 +288,21 @@ fn answer(mut stream: TcpStream, damage: bool) -> std::io::Result<()> {
     let first: usize = first.parse().unwrap();
     let last = last.parse().unwrap_or(content.len() - 1);
     let mut body = content[first..=last].to_vec();
-    if damage {
-        body[0] ^= 1;
+    let mut total = content.len();
+    match wrong {
+        Wrong::Content => body[0] ^= 1,
+        Wrong::Size => total = 1 << 40,
+        _ => {}
     }
     write!(
         stream,
-        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {first}-{last}/{}\r\n\
+        "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes {first}-{last}/{total}\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n",
-        content.len(),
         body.len()
     )?;
+    if wrong == Wrong::Cut && first == 0 {
+        body.truncate(body.len() / 2);
+    }
     stream.write_all(&body)
 }
 
@@ -273,10 +312,10 @@ fn sha256(content: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn with_hub(damage: bool, cache: &Path) -> Locations {
+fn with_hub(wrong: Wrong, cache: &Path) -> Locations {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || serve(&listener, damage));
+    std::thread::spawn(move || serve(&listener, wrong));
     Locations {
         hub_cache: Some(cache.into()),
         endpoint,
@@ -288,7 +327,7 @@ fn with_hub(damage: bool, cache: &Path) -> Locations {
 #[test]
 fn a_named_data_set_is_fetched_and_then_found() {
     let cache = tempfile::tempdir().unwrap();
-    let locations = with_hub(false, cache.path());
+    let locations = with_hub(Wrong::Nothing, cache.path());
     let mut last = None;
     fetch(LabelSet::Cifar10, &locations, &mut |progress| {
         last = Some(progress.clone());
@@ -315,7 +354,7 @@ fn a_named_data_set_is_fetched_and_then_found() {
 #[test]
 fn opening_a_name_fetches_it() {
     let cache = tempfile::tempdir().unwrap();
-    let dataset = Dataset::open("cifar10", &with_hub(false, cache.path())).unwrap();
+    let dataset = Dataset::open("cifar10", &with_hub(Wrong::Nothing, cache.path())).unwrap();
     assert_eq!((dataset.train().len(), dataset.test().len()), (3, 2));
 }
 
@@ -324,15 +363,85 @@ fn a_damaged_transfer_is_refused_and_not_kept() {
     let cache = tempfile::tempdir().unwrap();
     let error = fetch(
         LabelSet::Cifar10,
-        &with_hub(true, cache.path()),
+        &with_hub(Wrong::Content, cache.path()),
         &mut |_| {},
     )
     .unwrap_err();
     assert_says(&error.to_string(), &["SHA-256", "fetch again"]);
     let fetched = fetch(
         LabelSet::Cifar10,
-        &with_hub(false, cache.path()),
+        &with_hub(Wrong::Nothing, cache.path()),
         &mut |_| {},
     );
     assert!(fetched.is_ok(), "{fetched:?}");
+}
+
+#[test]
+fn a_transfer_that_was_cut_goes_on_where_it_was() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut done = Vec::new();
+    let fetched = fetch(
+        LabelSet::Cifar10,
+        &with_hub(Wrong::Cut, cache.path()),
+        &mut |progress| {
+            if progress.file == TRAIN {
+                done.push(progress.done);
+            }
+        },
+    );
+    assert!(fetched.is_ok(), "{fetched:?}");
+    assert!(done.is_sorted(), "{done:?}");
+}
+
+#[test]
+fn a_partial_file_with_nothing_left_to_fetch_is_not_in_the_way() {
+    let whole = fs::read(fixture("parquet10").join(TRAIN)).unwrap();
+    for extra in [0, 7] {
+        let cache = tempfile::tempdir().unwrap();
+        let partial = format!("datasets--uoft-cs--cifar10/blobs/{}.part", sha256(&whole));
+        let content = vec![0; whole.len() + extra];
+        put(cache.path(), &partial, &content);
+        let dataset = Dataset::open("cifar10", &with_hub(Wrong::Nothing, cache.path())).unwrap();
+        assert_eq!((dataset.train().len(), dataset.test().len()), (3, 2));
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_fetched_again() {
+    let cache = tempfile::tempdir().unwrap();
+    fill_cache(cache.path(), &[TRAIN, TEST]);
+    let blobs = cache.path().join("datasets--uoft-cs--cifar10/blobs");
+    for blob in fs::read_dir(&blobs).unwrap() {
+        fs::remove_file(blob.unwrap().path()).unwrap();
+    }
+    let dataset = Dataset::open("cifar10", &with_hub(Wrong::Nothing, cache.path())).unwrap();
+    assert_eq!((dataset.train().len(), dataset.test().len()), (3, 2));
+}
+
+#[test]
+fn a_hub_cannot_write_where_it_wants() {
+    for (wrong, said) in [
+        (
+            Wrong::Commit,
+            "expected a commit of 40 hexadecimal digits, found \"../../../../outside\"",
+        ),
+        (
+            Wrong::Checksum,
+            "expected a SHA-256 of 64 hexadecimal digits, found \"../../../../outside\"",
+        ),
+        (Wrong::Headers, "Header etag is missing"),
+        (
+            Wrong::Location,
+            "an answer of the hub that hf-hub cannot take (location header in redirect",
+        ),
+        (Wrong::Size, "expected a size of at most 1073741824 bytes"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = folder.path().join("a/b/c/d/cache");
+        let fetched = fetch(LabelSet::Cifar10, &with_hub(wrong, &cache), &mut |_| {});
+        assert_says(&fetched.unwrap_err().to_string(), &[said]);
+        assert!(!folder.path().join("a/outside").exists());
+        let entries = fs::read_dir(folder.path()).unwrap().count();
+        assert!(entries <= 1, "{entries}");
+    }
 }

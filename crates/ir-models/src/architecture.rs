@@ -281,7 +281,7 @@ impl Architecture {
         }
         let (mut channels, [_, mut height, mut width]) = (self.stem_channels, self.image);
         for (index, stage) in self.stages.iter().enumerate() {
-            if !bounded(stage.blocks) || !bounded(stage.channels) {
+            if stage.blocks == 0 || !bounded(stage.channels) {
                 return fail(format!(
                     "stage {index}: blocks and channels must lie in 1..={LARGEST}"
                 ));
@@ -330,8 +330,8 @@ impl Architecture {
             ));
         }
         let blocks = self.stages.iter().map(|stage| stage.blocks);
-        if blocks.fold(0, usize::saturating_add) > LARGEST {
-            return fail(format!("it has more than {LARGEST} blocks"));
+        if blocks.fold(0, usize::saturating_add) > MOST_BLOCKS {
+            return fail(format!("it has more than {MOST_BLOCKS} blocks"));
         }
         let parameters = self.parameters().all;
         if parameters > MOST_PARAMETERS {
@@ -425,9 +425,12 @@ impl Architecture {
     }
 }
 
-/// No dimension of an architecture goes beyond this, nor does its number of blocks: a description
-/// that was tampered with must not make the program ask for all of the memory.
+/// No dimension of an architecture goes beyond this: a description that was tampered with must not
+/// make the program ask for all of the memory.
 const LARGEST: usize = 16_384;
+
+/// Nor does its number of blocks beyond this.
+const MOST_BLOCKS: usize = 4096;
 
 /// Nor does an architecture have more parameters, which are 4 GiB; the paper's largest has 46
 /// million.

@@ -30,14 +30,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::Architecture;
 use crate::checksum::Checksum;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::mapped::{MappedFile, to_tensor};
+use crate::mapped::TensorFile;
 use crate::resnet::ResNet;
 use crate::trainer::{Position, Trainer, TrainingSettings};
 
@@ -96,27 +96,30 @@ struct Training {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Checkpoint {
-    file: MappedFile,
+    file: TensorFile,
     architecture: Architecture,
     data: DataDescription,
     training: Option<Training>,
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint by memory map, reads its metadata and compares its content with its
-    /// checksum; tensors are copied when a network is asked for.
+    /// Opens a checkpoint by memory map: compares its header with the file's length, copies its
+    /// content, drops the map, and compares the copy with its checksum; tensors are made when a
+    /// network is asked for.
     ///
-    /// The file must not be changed in place while it is open: its pages are read on demand, and a
-    /// file that shrinks ends the process with SIGBUS. Saving replaces a file by renaming, which
-    /// is safe.
+    /// What becomes of the file afterwards does not matter. While this function runs the file must
+    /// not be truncated in place: that may end the process with SIGBUS, which no check excludes.
+    /// Overwriting it in place is found by the checksum, and replacing it by renaming, as saving
+    /// does, is safe at any time. Memory is that of the file, up to 8 GiB, and is asked for when the
+    /// header has announced as many bytes as there are.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::NotACheckpoint`] with what was found in place of what, as in a file
-    /// that was cut off; [`Error::Damaged`] if the content has changed since it was written.
+    /// that was cut off or whose length changed meanwhile; [`Error::Damaged`] if the content has
+    /// changed since it was written.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = MappedFile::open(path)?;
-        let (header, tensors) = file.parse()?;
-        let metadata = header.metadata().clone().unwrap_or_default();
+        let file = TensorFile::open(path)?;
+        let metadata = &file.metadata;
         let Some(architecture) = metadata.get("architecture") else {
             return Err(file.unusable("its metadata has no `architecture`".into()));
         };
@@ -128,11 +131,11 @@ impl Checkpoint {
                 "format_version {version}; this program reads 1 to {FORMAT_VERSION}"
             )));
         };
-        verify(&file, version, &metadata, &tensors)?;
+        verify(&file, version)?;
         let architecture = Architecture::from_json(architecture)
             .map_err(|error| file.unusable(format!("in its metadata: {error}")))?;
-        let normalization = read_json(&file, &metadata, "normalization")?;
-        let training = read_json(&file, &metadata, "training")?;
+        let normalization = read_json(&file, "normalization")?;
+        let training = read_json(&file, "training")?;
         let data = DataDescription {
             dataset: metadata.get("dataset").cloned(),
             normalization,
@@ -172,9 +175,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::TensorMismatch`] naming every missing, unexpected and misshapen tensor.
     pub fn network(&self) -> Result<ResNet> {
-        let (_, tensors) = self.file.parse()?;
-        self.compare(&tensors)?;
-        ResNet::from_tensors(&self.architecture, |spec| self.tensor(&tensors, &spec.name))
+        self.compare()?;
+        ResNet::from_tensors(&self.architecture, |spec| self.tensor(&spec.name))
     }
 
     /// The training run, ready to go on.
@@ -188,8 +190,7 @@ impl Checkpoint {
                 .unusable("it holds a network but no training run to go on with".into()));
         };
         let network = self.network()?;
-        let (_, tensors) = self.file.parse()?;
-        let velocity = |name: &str| self.tensor(&tensors, &format!("{MOMENTUM}{name}"));
+        let velocity = |name: &str| self.tensor(&format!("{MOMENTUM}{name}"));
         let velocities = network
             .tensors()
             .map(|(spec, _)| {
@@ -250,7 +251,7 @@ impl Checkpoint {
     }
 
     /// Compares the file's tensors with those that the architecture asks for.
-    fn compare(&self, tensors: &SafeTensors<'_>) -> Result<()> {
+    fn compare(&self) -> Result<()> {
         let mut expected: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for spec in crate::layout::Layout::new(&self.architecture).specs {
             if self.training.is_some() && spec.kind.is_trainable() {
@@ -259,16 +260,16 @@ impl Checkpoint {
             expected.insert(spec.name, spec.shape);
         }
         let mut complaints = Vec::new();
-        for (name, view) in tensors.iter() {
+        for (name, stored) in &self.file.tensors {
             match expected.remove(name) {
                 None => complaints.push(format!("unexpected {name}")),
-                Some(_) if view.dtype() != Dtype::F32 => {
-                    complaints.push(format!("{name} is {:?}, expected F32", view.dtype()));
+                Some(_) if stored.dtype != Dtype::F32 => {
+                    complaints.push(format!("{name} is {:?}, expected F32", stored.dtype));
                 }
-                Some(shape) if view.shape() != shape => {
+                Some(shape) if stored.shape != shape => {
                     complaints.push(format!(
                         "{name} has shape {:?}, expected {shape:?}",
-                        view.shape()
+                        stored.shape
                     ));
                 }
                 Some(_) => {}
@@ -292,21 +293,16 @@ impl Checkpoint {
         })
     }
 
-    fn tensor(&self, tensors: &SafeTensors<'_>, name: &str) -> Result<Tensor> {
-        let view = tensors
-            .tensor(name)
-            .map_err(|error| self.file.unusable(format!("{name}: {error}")))?;
-        Ok(to_tensor(&view)?)
+    fn tensor(&self, name: &str) -> Result<Tensor> {
+        let stored = self.file.tensors.get(name);
+        let stored = stored.ok_or_else(|| self.file.unusable(format!("it has no {name}")))?;
+        Ok(stored.to_tensor()?)
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(
-    file: &MappedFile,
-    metadata: &std::collections::HashMap<String, String>,
-    key: &str,
-) -> Result<Option<T>> {
+fn read_json<T: serde::de::DeserializeOwned>(file: &TensorFile, key: &str) -> Result<Option<T>> {
     let parse = |text: &String| serde_json::from_str(text);
-    let parsed = metadata.get(key).map(parse).transpose();
+    let parsed = file.metadata.get(key).map(parse).transpose();
     parsed.map_err(|error| file.unusable(format!("`{key}` in its metadata: {error}")))
 }
 
@@ -387,26 +383,20 @@ fn bytes(tensor: &Tensor) -> candle_core::Result<Vec<u8>> {
 }
 
 /// Compares a file's content with its checksum.
-fn verify(
-    file: &MappedFile,
-    version: u32,
-    metadata: &std::collections::HashMap<String, String>,
-    tensors: &SafeTensors<'_>,
-) -> Result<()> {
-    let Some(expected) = metadata.get(CHECKSUM) else {
+fn verify(file: &TensorFile, version: u32) -> Result<()> {
+    let Some(expected) = file.metadata.get(CHECKSUM) else {
         return match version {
             CHECKSUM_SINCE.. => Err(file.unusable(format!("its metadata has no `{CHECKSUM}`"))),
             _ => Ok(()),
         };
     };
     let mut checksum = Checksum::default();
-    let entries: BTreeMap<_, _> = metadata.iter().collect();
+    let entries: BTreeMap<_, _> = file.metadata.iter().collect();
     for (key, value) in entries.into_iter().filter(|(key, _)| *key != CHECKSUM) {
         checksum.entry(key, value);
     }
-    let tensors: BTreeMap<_, _> = tensors.iter().collect();
-    for (name, view) in tensors {
-        checksum.tensor(name, view.shape(), view.data());
+    for (name, stored) in &file.tensors {
+        checksum.tensor(name, &stored.shape, &stored.content);
     }
     let found = checksum.finish();
     if found == *expected {

@@ -7,7 +7,7 @@ use crate::metadata;
 
 /// Each crate of the workspace, top to bottom, with the crates below that it may use.
 /// Whatever is not listed is forbidden, for tests and build scripts as well.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("xtask", &[]),
     (
         "ir-benches",
@@ -15,8 +15,15 @@ const LAYERS: [(&str, &[&str]); 7] = [
     ),
     (
         "ir-cli",
-        &["ir-analysis", "ir-data", "ir-models", "ir-tensor-ops"],
+        &[
+            "ir-analysis",
+            "ir-data",
+            "ir-hostile",
+            "ir-models",
+            "ir-tensor-ops",
+        ],
     ),
+    ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),
     ("ir-analysis", &["ir-models", "ir-tensor-ops"]),
     ("ir-data", &["ir-tensor-ops"]),
     ("ir-models", &["ir-tensor-ops"]),

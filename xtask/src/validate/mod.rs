@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo;
 use crate::elapsed::Elapsed;
 
+mod build_scripts;
 mod layers;
 mod tidy;
 
@@ -33,13 +34,15 @@ enum Kind {
     ),
     /// cargo-deny, as far as it is installed and can reach the advisories.
     Deny,
+    /// cargo-audit, as far as it is installed and can reach the advisories.
+    Audit,
     /// A function of this crate that returns the problems found.
     Own(fn() -> Result<Vec<String>>),
 }
 
 /// Every compiling check names the whole workspace: cargo then resolves the features of the
 /// dependencies once, and no check rebuilds what another has built.
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 9] = [
     Check {
         name: "format",
         kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
@@ -55,6 +58,14 @@ const CHECKS: [Check; 7] = [
     Check {
         name: "deny",
         kind: Kind::Deny,
+    },
+    Check {
+        name: "audit",
+        kind: Kind::Audit,
+    },
+    Check {
+        name: "build-scripts",
+        kind: Kind::Own(build_scripts::check),
     },
     Check {
         name: "clippy",
@@ -101,6 +112,7 @@ impl Check {
         match self.kind {
             Kind::Cargo(arguments, variable) => self.run_cargo(arguments, variable),
             Kind::Deny => self.run_deny(),
+            Kind::Audit => self.run_audit(),
             Kind::Own(find_problems) => {
                 let problems = find_problems()?;
                 if problems.is_empty() {
@@ -149,6 +161,25 @@ impl Check {
         }
         println!("the advisory database cannot be reached, advisories skipped");
         self.run_cargo(&["deny", "check", "bans", "licenses", "sources"], None)
+    }
+
+    fn run_audit(&self) -> Result<()> {
+        let output = |arguments: &[&str]| cargo().arg("audit").args(arguments).output();
+        if !output(&["--version"]).is_ok_and(|output| output.status.success()) {
+            println!("cargo-audit is not installed, skipped");
+            return Ok(());
+        }
+        let found = output(&[]).context("cargo-audit could not be started")?;
+        if found.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&found.stderr);
+        if said.contains("couldn't fetch") {
+            println!("the advisory database cannot be reached, skipped");
+            return Ok(());
+        }
+        println!("{}{said}", String::from_utf8_lossy(&found.stdout));
+        bail!("{}", self.failed("cargo audit"))
     }
 
     fn failed(&self, command: &str) -> String {

@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         arguments.checkpoint.display(),
         dataset.name()
     );
+    warn_of_other_data(&checkpoint, &dataset);
     let batch_size = batch_size(arguments, checkpoint.architecture(), &dataset)?;
     let analysis = Analysis {
         arguments,
@@ -87,6 +88,22 @@ fn refuse_to_replace(path: &Path) -> Result<()> {
         path.display()
     );
     Ok(())
+}
+
+/// Says so where the data is not what the network was trained on, as far as its checkpoint knows.
+fn warn_of_other_data(checkpoint: &Checkpoint, dataset: &Dataset) {
+    let trained = checkpoint.run().get("data_checksum");
+    let Some(trained) = trained.and_then(serde_json::Value::as_str) else {
+        return;
+    };
+    let found = data::checksum(dataset);
+    if trained != found {
+        let name = checkpoint.data().dataset.as_deref().unwrap_or("other data");
+        progress::say(&format!(
+            "warning: the network was trained on {name} ({trained}), and this is {} ({found})",
+            dataset.name()
+        ));
+    }
 }
 
 /// Images in a batch, as asked for or as memory allows; says what that takes.

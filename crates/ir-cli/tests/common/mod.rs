@@ -1,5 +1,7 @@
 //! Run folders made from formulas, for tests of the report.
 
+#![allow(dead_code, reason = "every test uses a part")]
+
 use std::f64::consts::PI;
 use std::fs;
 use std::path::Path;
@@ -283,14 +285,25 @@ impl Sample {
         }
     }
 
+    /// `run.json`, `history.jsonl` and `results.json`.
+    fn files(&self) -> [String; 3] {
+        let lines: Vec<String> = self.history().iter().map(ToString::to_string).collect();
+        let results = serde_json::to_string(&self.results()).expect("JSON");
+        [self.info().to_string(), lines.join("\n") + "\n", results]
+    }
+
+    /// The three files with a record separator between them, as fuzzing has them.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.files().join("\x1e").into_bytes()
+    }
+
     /// Writes the whole run folder.
     pub(crate) fn write(&self, folder: &Path) {
         fs::create_dir_all(folder).expect("a folder");
-        fs::write(folder.join("run.json"), self.info().to_string()).expect("run.json");
-        let lines: Vec<String> = self.history().iter().map(ToString::to_string).collect();
-        fs::write(folder.join("history.jsonl"), lines.join("\n") + "\n").expect("history");
-        let results = serde_json::to_string(&self.results()).expect("JSON");
-        fs::write(folder.join("results.json"), results).expect("results.json");
+        let names = ["run.json", "history.jsonl", "results.json"];
+        for (name, content) in names.into_iter().zip(self.files()) {
+            fs::write(folder.join(name), content).expect(name);
+        }
     }
 }
 

@@ -7,7 +7,8 @@
 //!
 //! Pixels are three planes, red, green, blue, each 32 rows of 32. Nothing in a file says
 //! what it is, so it counts as a batch if its length is a whole number of records and every
-//! label in it is one. The split is told by the name alone.
+//! label in it is one. The split is told by the name alone; a batch of 10,000 records is one of
+//! five, as in the original archive.
 
 use std::path::Path;
 
@@ -18,6 +19,12 @@ use crate::error::Result;
 
 /// Number of coarse classes of CIFAR-100.
 const COARSE: u8 = 20;
+
+/// Records of each of the batches that the train split of CIFAR-10 comes in.
+const WHOLE_BATCH: usize = 10_000;
+
+/// Number of these batches.
+const WHOLE_BATCHES: usize = 5;
 
 /// The two kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +79,10 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
         [layout] => Probe::Ours {
             labels: layout.labels,
             split: None,
+            parts: match content.len() / layout.record() {
+                WHOLE_BATCH => WHOLE_BATCHES,
+                _ => 0,
+            },
         },
         [] => Probe::Foreign(describe(&content)),
         _ => Probe::Foreign("it can be read as CIFAR-10 and as CIFAR-100".into()),

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Limits};
 
 use super::malformed;
 use crate::dataset::{IMAGE, PLANE, SIDE};
@@ -14,10 +14,16 @@ const MAX_ALLOCATION: u64 = 1 << 20;
 
 /// Width and height of an image, if its header can be read.
 pub(crate) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .ok()?;
-    Some(reader.into_decoder().ok()?.dimensions())
+    Some(decoder(bytes).ok()?.dimensions())
+}
+
+/// A decoder that has read the header and is held to [`MAX_ALLOCATION`].
+fn decoder(bytes: &[u8]) -> ImageResult<impl ImageDecoder + '_> {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_ALLOCATION);
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    reader.limits(limits);
+    reader.into_decoder()
 }
 
 /// Decodes the image of `sample` in `file` into `planes`, `[3, 32, 32]`.
@@ -34,13 +40,7 @@ pub(crate) fn decode(file: &Path, sample: usize, bytes: &[u8], planes: &mut [u8]
             problem.to_string(),
         )
     };
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_ALLOCATION);
-    let mut reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|error| failed(&error))?;
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|error| failed(&error))?;
+    let decoder = decoder(bytes).map_err(|error| failed(&error))?;
     let (width, height) = decoder.dimensions();
     if (width, height) != (SIDE as u32, SIDE as u32) {
         return Err(Error::ImageSize {

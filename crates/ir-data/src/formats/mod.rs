@@ -52,6 +52,8 @@ pub(crate) enum Probe {
         labels: LabelSet,
         /// Which split its content names, where it names one.
         split: Option<SplitName>,
+        /// Of how many files the split is, as far as its content tells; 0 if it does not.
+        parts: usize,
     },
     /// It is not; the reason is worth telling.
     Foreign(String),
@@ -105,6 +107,33 @@ pub(crate) fn malformed(
         expected: expected.into(),
         found: found.into(),
     }
+}
+
+/// The beginning of a text that a file gives, as a message can quote it: without control
+/// characters, of which terminals take orders.
+pub(crate) fn excerpt(text: &str) -> String {
+    const LONGEST: usize = 40;
+    let mut characters = text.chars();
+    let start: String = characters.by_ref().take(LONGEST).collect();
+    let more = if characters.next().is_some() {
+        "…"
+    } else {
+        ""
+    };
+    format!("{}{more}", start.escape_debug())
+}
+
+/// The text of a small file beside the data; `None` if it cannot be read or is none.
+pub(crate) fn read_small(path: &Path) -> Option<String> {
+    const LONGEST: u64 = 1 << 16;
+    // A pipe would be waited for.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut text = String::new();
+    let mut start = File::open(path).ok()?.take(LONGEST + 1);
+    let length = start.read_to_string(&mut text).ok()?;
+    (length as u64 <= LONGEST).then_some(text)
 }
 
 /// The whole file, if it is of a size that a batch file can have.

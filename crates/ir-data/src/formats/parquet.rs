@@ -8,18 +8,23 @@
 //!
 //! Columns are found by name and type, others are ignored. Rows are read a few thousand at
 //! a time and their images decoded on all cores, so memory is that of the result and of
-//! one chunk, whatever the size of a row group.
+//! the pages at hand, whatever the size of a row group.
+//!
+//! The parquet crate reads them, after what the pages claim was compared with what is there
+//! (`claims`). It still panics on some damaged pages, which is caught (`crate::panics`).
 
+mod claims;
 mod columns;
+mod header;
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
 use std::path::Path;
 
 use parquet::basic::Compression;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use rayon::prelude::*;
 
@@ -28,9 +33,14 @@ use super::{MAX_SAMPLES, Probe, Samples, checked_label, image, malformed};
 use crate::classes::LabelSet;
 use crate::dataset::{IMAGE, SIDE};
 use crate::error::{Error, Result};
+use crate::panics::caught;
 
 /// Rows that are read, then decoded together.
 const CHUNK: usize = 2048;
+
+/// No row takes fewer bytes of a file: an image of one colour has about 40 in WebP. Memory is
+/// therefore never more than about a hundred times the file's length.
+const SMALLEST_ROW: u64 = 32;
 
 /// The first four bytes of every parquet file.
 pub(crate) const MAGIC: &[u8; 4] = b"PAR1";
@@ -54,6 +64,7 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
     Ok(Probe::Ours {
         labels: columns.labels,
         split: None,
+        parts: 0,
     })
 }
 
@@ -66,7 +77,7 @@ fn first_size(
     if reader.num_row_groups() == 0 {
         return Ok(None);
     }
-    let failed = |error| failed(path, &Samples::default(), error);
+    let failed = |error: parquet::errors::ParquetError| unreadable(path, 0, error.to_string());
     let group = reader.get_row_group(0).map_err(failed)?;
     let column = group.get_column_reader(columns.image).map_err(failed)?;
     let ColumnReader::ByteArrayColumnReader(mut images) = column else {
@@ -79,19 +90,19 @@ fn first_size(
 /// Decodes all rows.
 pub(crate) fn read(path: &Path) -> Result<Samples> {
     let reader = open(path)?;
-    let metadata = reader.metadata().file_metadata();
-    let columns = Columns::find(metadata)
+    let metadata = reader.metadata();
+    let columns = Columns::find(metadata.file_metadata())
         .map_err(|found| malformed(path, "columns", "an image and a label", found))?;
-    let rows = usize::try_from(metadata.num_rows()).unwrap_or(usize::MAX);
-    if rows > MAX_SAMPLES {
-        return Err(too_many(path, rows));
-    }
-    check_chunks(path, reader.metadata(), columns)?;
+    let rows = metadata.file_metadata().num_rows();
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+    check_rows(path, rows)?;
+    check_chunks(path, metadata, columns)?;
     let mut samples = Samples::default();
     for group in 0..reader.num_row_groups() {
+        let first = samples.labels.len();
         let group = reader
             .get_row_group(group)
-            .map_err(|error| failed(path, &samples, error))?;
+            .map_err(|error| unreadable(path, first, error.to_string()))?;
         read_group(path, group.as_ref(), columns, &mut samples)?;
     }
     if samples.labels.len() != rows {
@@ -110,34 +121,57 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>> {
         .map_err(|error| malformed(path, "footer", "a complete parquet file", error.to_string()))
 }
 
-fn failed(path: &Path, samples: &Samples, error: impl std::fmt::Display) -> Error {
+/// The error that the pages of some rows cannot be read.
+fn unreadable(path: &Path, start: usize, found: String) -> Error {
     malformed(
         path,
-        format!("at or after row {}", samples.labels.len()),
-        "readable pages",
-        error.to_string(),
+        format!("rows from {start}"),
+        "whole pages of images and labels",
+        found,
     )
 }
 
-fn too_many(path: &Path, found: usize) -> Error {
-    malformed(
+/// Number of rows of a row group, if the file can have so many.
+fn rows_of(path: &Path, group: &RowGroupMetaData) -> Result<usize> {
+    let rows = usize::try_from(group.num_rows()).unwrap_or(usize::MAX);
+    check_rows(path, rows)?;
+    Ok(rows)
+}
+
+/// Checks that a number of rows is one that a file of this length can have: what it claims is
+/// what memory is asked for.
+fn check_rows(path: &Path, rows: usize) -> Result<()> {
+    let most = (length(path)? / SMALLEST_ROW).min(MAX_SAMPLES as u64);
+    if rows as u64 <= most {
+        return Ok(());
+    }
+    let found = rows.to_string();
+    Err(malformed(
         path,
         "number of rows",
-        format!("at most {MAX_SAMPLES}"),
-        found.to_string(),
-    )
+        format!("at most {most} in a file of this length"),
+        found,
+    ))
 }
 
-/// Checks that the needed columns are compressed in a way that can be read and lie within
-/// the file, which the parquet crate takes for granted.
-fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Result<()> {
-    let length = std::fs::metadata(path)
-        .map_err(|source| Error::Read {
+fn length(path: &Path) -> Result<u64> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(source) => Err(Error::Read {
             path: path.into(),
             source,
-        })?
-        .len();
+        }),
+    }
+}
+
+/// Checks that the needed columns are compressed in a way that can be read and lie within the
+/// file, and that their pages claim nothing that cannot be: the parquet crate takes all of this
+/// for granted.
+fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Result<()> {
+    let length = length(path)?;
+    let mut first = 0;
     for (group, row_group) in metadata.row_groups().iter().enumerate() {
+        let rows = rows_of(path, row_group)?;
         for index in [columns.image, columns.label] {
             let chunk = row_group.column(index);
             let column = chunk.column_path().string();
@@ -149,27 +183,31 @@ fn check_chunks(path: &Path, metadata: &ParquetMetaData, columns: Columns) -> Re
                     found: codec.to_string(),
                 });
             }
-            let start = chunk
-                .dictionary_page_offset()
-                .unwrap_or_else(|| chunk.data_page_offset());
-            let size = chunk.compressed_size();
-            let is_inside = match (u64::try_from(start), u64::try_from(size)) {
-                (Ok(start), Ok(size)) => start.checked_add(size).is_some_and(|end| end <= length),
-                _ => false,
-            };
-            if !is_inside {
+            let bytes = place(chunk).filter(|bytes| bytes.end <= length);
+            let Some(bytes) = bytes else {
                 let place = format!("row group {group}, column {column}");
-                let found = format!("{size} bytes from byte {start}");
-                return Err(malformed(
-                    path,
-                    place,
-                    format!("pages within {length} bytes"),
-                    found,
-                ));
-            }
+                let found = format!(
+                    "{} bytes from byte {}",
+                    chunk.compressed_size(),
+                    chunk.data_page_offset()
+                );
+                let expected = format!("pages within {length} bytes");
+                return Err(malformed(path, place, expected, found));
+            };
+            claims::check(path, bytes, codec != Compression::UNCOMPRESSED, rows)
+                .map_err(|found| unreadable(path, first, found))?;
         }
+        first += rows;
     }
     Ok(())
+}
+
+/// Where a column's pages are, if they can be anywhere.
+fn place(chunk: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = chunk.dictionary_page_offset();
+    let start = u64::try_from(start.unwrap_or_else(|| chunk.data_page_offset())).ok()?;
+    let size = u64::try_from(chunk.compressed_size()).ok()?;
+    Some(start..start.checked_add(size)?)
 }
 
 /// Decodes one row group behind `samples`, chunk by chunk.
@@ -179,13 +217,14 @@ fn read_group(
     columns: Columns,
     samples: &mut Samples,
 ) -> Result<()> {
+    let first = samples.labels.len();
     let column = |index| {
-        group
-            .get_column_reader(index)
-            .map_err(|error| failed(path, samples, error))
+        let reader = group.get_column_reader(index);
+        reader.map_err(|error| unreadable(path, first, error.to_string()))
     };
+    let another_type = || unreadable(path, first, "a column of another type".into());
     let ColumnReader::ByteArrayColumnReader(mut images) = column(columns.image)? else {
-        return Err(failed(path, samples, "a column of another type"));
+        return Err(another_type());
     };
     let mut labels = column(columns.label)?;
     loop {
@@ -197,7 +236,7 @@ fn read_group(
                 .map(i64::from)
                 .collect(),
             ColumnReader::Int64ColumnReader(reader) => read_column(path, start, CHUNK, reader)?,
-            _ => return Err(failed(path, samples, "a column of another type")),
+            _ => return Err(another_type()),
         };
         if encoded.len() != values.len() {
             return Err(malformed(
@@ -223,18 +262,11 @@ fn read_column<T: DataType>(
 ) -> Result<Vec<T::T>> {
     let mut values = Vec::new();
     let mut levels = Vec::new();
-    // The parquet crate panics on some damaged pages (a dictionary that is missing, a run
-    // that ends early); the reader is not used after that.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        reader.read_records(count, Some(&mut levels), None, &mut values)
-    }));
-    let unreadable = |found: String| {
-        let place = format!("rows from {start}");
-        malformed(path, place, "readable pages", found)
-    };
+    // After a panic nothing of this is used again.
+    let outcome = caught(|| reader.read_records(count, Some(&mut levels), None, &mut values));
     let (rows, present, _) = outcome
-        .map_err(|_| unreadable("pages that contradict themselves".into()))?
-        .map_err(|error| unreadable(error.to_string()))?;
+        .map_err(|panic| unreadable(path, start, format!("damaged pages ({panic})")))?
+        .map_err(|error| unreadable(path, start, error.to_string()))?;
     if present != rows {
         let full = levels.iter().max().copied().unwrap_or(0);
         let null = levels.iter().position(|&level| level < full).unwrap_or(0);
@@ -253,9 +285,7 @@ fn append(
     samples: &mut Samples,
 ) -> Result<()> {
     let start = samples.labels.len();
-    if start + encoded.len() > MAX_SAMPLES {
-        return Err(too_many(path, start + encoded.len()));
-    }
+    check_rows(path, start + encoded.len())?;
     for (row, &value) in values.iter().enumerate() {
         samples
             .labels

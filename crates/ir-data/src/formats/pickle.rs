@@ -3,15 +3,16 @@
 //! A pickle is a program for a stack machine, and running one can run anything. Here a call
 //! is only written down: the result is a list of values that refer to each other, with a
 //! [`Value::Call`] where Python would have called something. Byte strings are views into
-//! the file, so memory is bounded by the file's size and by [`MAX_VALUES`].
+//! the file, and an instruction adds one value at most, so memory is bounded by the file's
+//! size and by [`MAX_INSTRUCTIONS`].
 //!
 //! Protocols 2 to 5, without out-of-band buffers, persistent identifiers and extension
 //! codes.
 
 use std::collections::HashMap;
 
-/// The most values a pickle may hold; a batch of CIFAR-100 has some 160,000.
-const MAX_VALUES: usize = 4_000_000;
+/// The most instructions that are followed; a batch of CIFAR-100 has some 400,000.
+const MAX_INSTRUCTIONS: usize = 2_000_000;
 
 /// Index of a value within its pickle.
 pub(crate) type Id = usize;
@@ -70,7 +71,13 @@ impl<'a> Pickle<'a> {
             marks: Vec::new(),
             memo: HashMap::new(),
         };
-        while !machine.step()? {}
+        let mut instructions = 0;
+        while !machine.step()? {
+            instructions += 1;
+            if instructions == MAX_INSTRUCTIONS {
+                return Err(machine.problem(format!("more than {MAX_INSTRUCTIONS} instructions")));
+            }
+        }
         let root = machine.pop()?;
         Ok(Self {
             values: machine.values,
@@ -145,7 +152,8 @@ impl<'a> Machine<'a> {
             b'G' => Value::Float(f64::from_be_bytes(self.array()?)),
             _ => Value::Int(self.long()?),
         };
-        self.push(value)
+        self.push(value);
+        Ok(())
     }
 
     /// A two's complement number of up to eight bytes.
@@ -168,7 +176,8 @@ impl<'a> Machine<'a> {
             _ => u64::from_le_bytes(self.array()?),
         };
         let bytes = self.take_long(length)?;
-        self.push(Value::Bytes(bytes))
+        self.push(Value::Bytes(bytes));
+        Ok(())
     }
 
     fn text(&mut self, opcode: u8) -> Result<()> {
@@ -178,10 +187,10 @@ impl<'a> Machine<'a> {
             _ => u64::from_le_bytes(self.array()?),
         };
         let bytes = self.take_long(length)?;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.push(Value::Text(text)),
-            Err(_) => Err(self.problem("text that is not UTF-8")),
-        }
+        let text = std::str::from_utf8(bytes);
+        let text = text.map_err(|_| self.problem("text that is not UTF-8"))?;
+        self.push(Value::Text(text));
+        Ok(())
     }
 
     fn container(&mut self, opcode: u8) -> Result<()> {
@@ -197,7 +206,8 @@ impl<'a> Machine<'a> {
                 Value::Tuple(self.stack.split_off(start))
             }
         };
-        self.push(value)
+        self.push(value);
+        Ok(())
     }
 
     /// Puts what is on top of the stack into the list or dictionary below it.
@@ -242,7 +252,8 @@ impl<'a> Machine<'a> {
                 }
             }
         };
-        self.push(value)
+        self.push(value);
+        Ok(())
     }
 
     fn build(&mut self) -> Result<()> {
@@ -273,13 +284,9 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn push(&mut self, value: Value<'a>) -> Result<()> {
-        if self.values.len() == MAX_VALUES {
-            return Err(self.problem(format!("more than {MAX_VALUES} values")));
-        }
+    fn push(&mut self, value: Value<'a>) {
         self.stack.push(self.values.len());
         self.values.push(value);
-        Ok(())
     }
 
     /// The stack index so many values below the top, none of them below the last mark.

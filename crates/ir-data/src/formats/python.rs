@@ -13,7 +13,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use super::pickle::{Id, Pickle, Value};
-use super::{MAX_SAMPLES, Probe, Samples, SplitName, checked_label, malformed, read_whole};
+use super::{
+    MAX_SAMPLES, Probe, Samples, SplitName, checked_label, excerpt, malformed, read_whole,
+};
 use crate::classes::LabelSet;
 use crate::dataset::{CHANNELS, IMAGE, SIDE};
 use crate::error::Result;
@@ -39,12 +41,24 @@ pub(crate) fn probe(path: &Path) -> Result<Probe> {
         ));
     };
     let text = entry(&pickle, "batch_label").and_then(|id| string(&pickle, id));
+    let parts = text.as_deref().map_or(0, parts);
     let split = text.and_then(|text| match text {
         _ if text.starts_with(b"train") => Some(SplitName::Train),
         _ if text.starts_with(b"test") => Some(SplitName::Test),
         _ => None,
     });
-    Ok(Probe::Ours { labels, split })
+    Ok(Probe::Ours {
+        labels,
+        split,
+        parts,
+    })
+}
+
+/// N of "training batch 1 of N".
+fn parts(text: &[u8]) -> usize {
+    let text = str::from_utf8(text).unwrap_or_default();
+    let count = text.rsplit_once(" of ").map(|(_, count)| count.trim());
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// Copies all samples.
@@ -105,32 +119,45 @@ fn entry(pickle: &Pickle<'_>, key: &str) -> Option<Id> {
     let Value::Dict(pairs) = pickle.root() else {
         return None;
     };
-    let is_key = |id: Id| string(pickle, id).as_deref() == Some(key.as_bytes());
     pairs
         .iter()
         .rev()
-        .find_map(|&(found, value)| is_key(found).then_some(value))
+        .find_map(|&(found, value)| is_text(pickle, found, key).then_some(value))
 }
 
-/// Bytes or text as bytes, also what Python 3 writes for bytes in protocol 2: a call that
-/// encodes text of characters up to 255 as Latin-1.
+/// Whether a value is this text of ASCII characters, in any of the forms of [`string`]. Nothing
+/// is decoded, however long a text a pickle has for its keys and however often.
+fn is_text(pickle: &Pickle<'_>, id: Id, text: &str) -> bool {
+    match *pickle.get(id) {
+        Value::Bytes(bytes) => bytes == text.as_bytes(),
+        Value::Text(found) => found == text,
+        _ => encoded(pickle, id) == Some(text),
+    }
+}
+
+/// Bytes or text as bytes, also what Python 3 writes for bytes in protocol 2, see [`encoded`].
 fn string<'a>(pickle: &Pickle<'a>, id: Id) -> Option<Cow<'a, [u8]>> {
     match *pickle.get(id) {
         Value::Bytes(bytes) => return Some(Cow::Borrowed(bytes)),
         Value::Text(text) => return Some(Cow::Borrowed(text.as_bytes())),
         _ => {}
     }
-    let ("encode", arguments, _) = call(pickle, id)? else {
-        return None;
-    };
-    let &Value::Text(text) = pickle.get(*tuple(pickle, arguments).ok()?.first()?) else {
-        return None;
-    };
-    let bytes: Option<Vec<u8>> = text
+    let bytes: Option<Vec<u8>> = encoded(pickle, id)?
         .chars()
         .map(|character| u8::try_from(character).ok())
         .collect();
     bytes.map(Cow::Owned)
+}
+
+/// The text of a call that encodes text of characters up to 255 as Latin-1.
+fn encoded<'a>(pickle: &Pickle<'a>, id: Id) -> Option<&'a str> {
+    let ("encode", arguments, _) = call(pickle, id)? else {
+        return None;
+    };
+    match *pickle.get(*tuple(pickle, arguments).ok()?.first()?) {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
 }
 
 /// What a reader of a value says it found instead.
@@ -232,12 +259,12 @@ impl<'a> Array<'a> {
             },
             ("_frombuffer", None) => match tuple(pickle, arguments)? {
                 &[data, dtype, shape, order] => {
-                    let fortran = string(pickle, order).as_deref() == Some(b"F");
+                    let fortran = is_text(pickle, order, "F");
                     (dtype, shape, fortran, data)
                 }
                 _ => return Err("an array of an unknown version of numpy".into()),
             },
-            _ => return Err(format!("a call of {name}")),
+            _ => return Err(format!("a call of {}", excerpt(name))),
         };
         Ok(Self {
             dtype: dtype_name(pickle, dtype)?,
@@ -279,14 +306,14 @@ fn dtype_name(pickle: &Pickle<'_>, id: Id) -> Found<String> {
     };
     if let Some(state) = state
         && let Some(&order) = tuple(pickle, state)?.get(1)
-        && string(pickle, order).as_deref() == Some(b">")
+        && is_text(pickle, order, ">")
     {
         return Err("an array in big-endian order".into());
     }
     tuple(pickle, arguments)?
         .first()
         .and_then(|&name| string(pickle, name))
-        .map(|name| String::from_utf8_lossy(&name).into_owned())
+        .map(|name| excerpt(&String::from_utf8_lossy(&name)))
         .ok_or_else(unknown)
 }
 

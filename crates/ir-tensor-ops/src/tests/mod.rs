@@ -6,13 +6,14 @@
 //! - `winograd.rs` has the bound of the Winograd convolutions.
 //! - `convolution.rs`, `norm.rs` and `layers.rs` compare the operations with the oracle.
 //! - `activation.rs` compares operations on activations with those on tensors, `threads.rs`
-//!   the bits on pools of different sizes, `errors.rs` tries wrong arguments, `per_sample.rs`
+//!   the bits on pools of different sizes, `instruction_sets.rs` those on different instruction sets, `errors.rs` tries wrong arguments, `per_sample.rs`
 //!   the per-sample reductions.
 
 mod activation;
 mod convolution;
 mod errors;
 mod finite_differences;
+mod instruction_sets;
 mod layers;
 mod norm;
 mod oracle;

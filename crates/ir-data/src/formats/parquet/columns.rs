@@ -6,6 +6,7 @@ use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor};
 use serde_json::Value;
 
 use crate::classes::LabelSet;
+use crate::formats::excerpt;
 
 /// Where the needed columns stand, among all leaves of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +88,8 @@ fn label_set(names: &[String]) -> Result<LabelSet, String> {
             names.len() == classes.len() && 2 * equal > classes.len()
         })
         .ok_or_else(|| {
-            let first = names.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            let first: Vec<_> = names.iter().take(3).map(|name| excerpt(name)).collect();
+            let first = first.join(", ");
             format!("{} classes that are not CIFAR's: {first}, …", names.len())
         })
 }
@@ -97,7 +99,10 @@ fn describe(schema: &SchemaDescriptor) -> String {
         .columns()
         .iter()
         .take(8)
-        .map(|column| format!("{} {}", column.path().string(), column.physical_type()))
+        .map(|column| {
+            let name = excerpt(&column.path().string());
+            format!("{name} {}", column.physical_type())
+        })
         .collect::<Vec<_>>()
         .join(", ");
     format!("the columns {columns}, and not img.bytes BYTE_ARRAY with label or fine_label INT64")

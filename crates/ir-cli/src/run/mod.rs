@@ -8,7 +8,6 @@
 //!
 //! `history.jsonl` and `results.json` may be missing; `run.json` may not.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,10 @@ use ir_analysis::results::{self, Results};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::text;
+
+mod consistent;
 
 /// The version of `run.json`. A newer one is refused.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -214,7 +217,7 @@ impl Run {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match text::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
@@ -263,6 +266,7 @@ fn read_results(path: &Path, info: &RunInfo, history: &[Epoch]) -> Result<Option
     };
     let results: Results = parse(path, &text, "an analysis")?;
     check_version(path, results.schema_version, results::SCHEMA_VERSION)?;
+    consistent::check(&results).with_context(|| path.display().to_string())?;
     for (what, found, expected) in [
         ("network", &results.network, &info.model),
         ("dataset", &results.dataset, &info.dataset),
