@@ -11,7 +11,7 @@
 //!     v = Bᵀ x B for every tile and 16 input channels
 //!     m[position] = v[position] · u[position]                     (product.rs)
 //!     y = Aᵀ m A + bias + residual for every tile and 16 output channels
-//!     add a residual, take statistics while y is in the cache      (finish.rs)
+//!     take statistics, or mask a gradient, while y is in the cache  (finish.rs)
 //! ```
 //!
 //! (With hundreds of channels, all chunks take each step before the next: batched.rs.) The
