@@ -46,16 +46,16 @@ impl Scratch {
             purpose,
         }
     }
+}
 
-    /// Consecutive parts of these sizes.
-    pub(crate) fn split<const N: usize>(&mut self, sizes: [usize; N]) -> [&mut [Lanes]; N] {
-        let mut rest = &mut **self;
-        sizes.map(|size| {
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
-            rest = after;
-            part
-        })
-    }
+/// Consecutive parts of these sizes.
+pub(crate) fn split<const N: usize>(lanes: &mut [Lanes], sizes: [usize; N]) -> [&mut [Lanes]; N] {
+    let mut rest = lanes;
+    sizes.map(|size| {
+        let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
+        rest = after;
+        part
+    })
 }
 
 impl Deref for Scratch {

@@ -161,15 +161,8 @@ impl Kernel for PoolImage<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) {
-        let Pooling {
-            kernel,
-            width,
-            plane,
-            out_width,
-            out_plane,
-            ..
-        } = *self.pooling;
-        let scale = vector.splat(1. / (kernel * kernel) as f32);
+        let (plane, out_plane) = (self.pooling.plane, self.pooling.out_plane);
+        let scale = vector.splat(self.pooling.scale());
         let zero = vector.splat(0.);
         let mut scratch = Scratch::take(Use::Unit, plane);
         let blocks = self.x.chunks_exact(plane);
@@ -182,10 +175,9 @@ impl Kernel for PoolImage<'_> {
                 None => x,
             };
             for (output, y) in y.iter_mut().enumerate() {
-                let (row, column) = (output / out_width * kernel, output % out_width * kernel);
                 let mut sum = zero;
-                for line in row..row + kernel {
-                    for x in &x[line * width + column..][..kernel] {
+                for line in self.pooling.lines(output) {
+                    for x in &x[line] {
                         sum = vector.add(sum, vector.load(x));
                     }
                 }
@@ -210,27 +202,18 @@ impl Kernel for SpreadImage<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, vector: V) {
-        let Pooling {
-            kernel,
-            width,
-            plane,
-            out_width,
-            out_plane,
-            ..
-        } = *self.pooling;
-        let scale = vector.splat(1. / (kernel * kernel) as f32);
+        let (plane, out_plane) = (self.pooling.plane, self.pooling.out_plane);
+        let scale = vector.splat(self.pooling.scale());
         let zero = vector.splat(0.);
-        if kernel * out_width != width || kernel * kernel * out_plane != plane {
-            self.dx.fill(Lanes::ZERO);
-        }
+        // What fills no window has no part in the result.
+        self.dx.fill(Lanes::ZERO);
         let planes = self.dx.chunks_exact_mut(plane);
         let gradients = self.gradient.chunks_exact(out_plane);
         for (block, (dx, gradient)) in planes.zip(gradients).enumerate() {
             for (output, gradient) in gradient.iter().enumerate() {
-                let (row, column) = (output / out_width * kernel, output % out_width * kernel);
                 let share = vector.multiply_add(vector.load(gradient), scale, zero);
-                for line in row..row + kernel {
-                    for dx in &mut dx[line * width + column..][..kernel] {
+                for line in self.pooling.lines(output) {
+                    for dx in &mut dx[line] {
                         vector.store(share, dx);
                     }
                 }

@@ -33,6 +33,7 @@ mod finish;
 mod incoming;
 mod pack;
 mod product;
+mod region;
 mod shape;
 mod slots;
 mod strided_gradient;

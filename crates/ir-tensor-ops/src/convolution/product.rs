@@ -10,16 +10,15 @@
 //!
 //! The lanes of a sum are output channels.
 
-use super::incoming::{Incoming, IncomingImages};
+use super::incoming::Incoming;
 use super::pack::{self, Direction, Padded, TILE, Weights};
+use super::region::{Region, TaskImages, Work};
 use super::shape::Convolution;
 use super::{Finish, Source};
-use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
+use crate::arch::{LANES, Lanes, Vector, unrolled};
 use crate::blocks::{self, Sums};
 use crate::images::{Extent, ImagesMut};
 use crate::norm::Norm;
-use crate::parallel::{self, Pieces};
-use crate::scratch::{Scratch, Use};
 
 /// The sizes of a product: a correlation of padded planes with a weight, at a stride.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +109,8 @@ pub(super) fn forward(
         bias: pack::vector(bias, shape.outputs),
         finish,
     };
-    call.run(shape.batch, Incoming::Whole(source.images), to)
+    call.region(shape.batch)
+        .run(&call, Incoming::Whole(source.images), to)
 }
 
 /// The input gradient at stride 1; see [`super::input_gradient`].
@@ -128,7 +128,7 @@ pub(super) fn input_gradient(
         bias: pack::vector(None, shape.inputs),
         finish,
     };
-    call.run(shape.batch, gradient, to)
+    call.region(shape.batch).run(&call, gradient, to)
 }
 
 /// A product of a batch.
@@ -143,69 +143,35 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
-        let (source, target) = (self.product.input.extent(), self.product.output());
-        let mut sums = vec![Sums::ZERO; batch * target.blocks()];
-        let room = from.room(source, 1);
-        let images = (from.groups(source, batch, 1), to.groups(target, 1));
-        let split = (images, Pieces::of(&mut sums, target.blocks()));
-        parallel::for_each(split, |_, ((input, output), sums)| {
-            arch::run(ImageProduct {
-                call: self,
-                room,
-                input,
-                output,
-                sums,
-            });
-        });
-        sums
+    /// An image is a task.
+    fn region(&self, batch: usize) -> Region<'_> {
+        Region {
+            batch,
+            images: 1,
+            source: self.product.input.extent(),
+            target: self.product.output(),
+            finish: self.finish,
+        }
     }
 }
 
-/// The product of one image.
-struct ImageProduct<'a> {
-    call: &'a Call<'a>,
-    /// The scratch memory that reading the image takes.
-    room: usize,
-    input: IncomingImages<'a>,
-    output: ImagesMut<'a>,
-    /// One for each block.
-    sums: &'a mut [Sums],
-}
-
-impl Kernel for ImageProduct<'_> {
-    type Output = ();
+impl Work for Call<'_> {
+    fn room(&self) -> usize {
+        self.product.input.size()
+    }
 
     #[inline(always)]
-    fn run<V: Vector>(mut self, vector: V) {
-        let Call {
-            product,
-            norm,
-            finish,
-            ..
-        } = self.call;
-        let (input, target) = (&product.input, product.output());
-        let sizes = [
-            input.size(),
-            self.room,
-            finish.operand().map_or(0, |o| o.room(target, 1)),
-            self.output.room(target),
-        ];
-        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [padded, turned, operand, output] = scratch.split(sizes);
-        let range = self.input.range.clone();
-        let image = self.input.blocked(vector, turned);
-        input.pack(vector, image, *norm, padded);
-        let operand = match finish.operand() {
-            Some(images) => images.blocked(vector, target, range, operand),
-            None => &[],
-        };
+    fn run<V: Vector>(&self, vector: V, images: TaskImages<'_>) {
+        let product = &self.product;
+        product
+            .input
+            .pack(vector, images.input, self.norm, images.scratch);
         let mut blocks = Blocks {
-            call: self.call,
-            padded,
-            operand,
-            output: self.output.blocked(output),
-            sums: self.sums,
+            call: self,
+            padded: images.scratch,
+            operand: images.operand,
+            output: images.output,
+            sums: images.sums,
         };
         match (product.kernel, product.stride) {
             (1, 1) => blocks.all::<V, 1, 1>(vector),
@@ -213,7 +179,6 @@ impl Kernel for ImageProduct<'_> {
             (_, 1) => blocks.all::<V, 3, 1>(vector),
             (_, _) => blocks.all::<V, 3, 2>(vector),
         }
-        self.output.finish(vector, target, output);
     }
 }
 

@@ -11,11 +11,12 @@
 //! ∂y, which would be three of four products.
 
 use super::Finish;
-use super::incoming::{Incoming, IncomingImages};
+use super::incoming::Incoming;
 use super::pack::{Padded, TILE};
 use super::product::{Tile, halves};
+use super::region::{Region, TaskImages, Work};
 use super::shape::Convolution;
-use crate::arch::{self, Kernel, LANES, Lanes, Vector};
+use crate::arch::{LANES, Lanes, Vector};
 use crate::blocks::{self, Sums};
 use crate::images::ImagesMut;
 use crate::parallel::{self, Pieces};
@@ -64,23 +65,14 @@ pub(super) fn input_gradient(
         phases: &parts,
         finish,
     };
-    let mut sums = vec![Sums::ZERO; shape.batch * target.blocks()];
-    let room = gradient.room(source, 1);
-    let images = (
-        gradient.groups(source, shape.batch, 1),
-        to.groups(target, 1),
-    );
-    let split = (images, Pieces::of(&mut sums, target.blocks()));
-    parallel::for_each(split, |_, ((gradient, output), sums)| {
-        arch::run(ImageGradient {
-            call: &call,
-            room,
-            gradient,
-            output,
-            sums,
-        });
-    });
-    sums
+    let region = Region {
+        batch: shape.batch,
+        images: 1,
+        source,
+        target,
+        finish,
+    };
+    region.run(&call, gradient, to)
 }
 
 /// Every other row or column of ∂x.
@@ -146,53 +138,24 @@ struct Call<'a> {
     finish: Finish<'a>,
 }
 
-/// That of one image.
-struct ImageGradient<'a> {
-    call: &'a Call<'a>,
-    /// The scratch memory that reading the image takes.
-    room: usize,
-    gradient: IncomingImages<'a>,
-    output: ImagesMut<'a>,
-    /// One for each block.
-    sums: &'a mut [Sums],
-}
-
-impl Kernel for ImageGradient<'_> {
-    type Output = ();
+impl Work for Call<'_> {
+    fn room(&self) -> usize {
+        self.input.size()
+    }
 
     #[inline(always)]
-    fn run<V: Vector>(mut self, vector: V) {
-        let Call {
-            shape,
-            input,
-            phases,
-            finish,
-        } = self.call;
-        let target = shape.source();
-        let sizes = [
-            input.size(),
-            self.room,
-            finish.operand().map_or(0, |o| o.room(target, 1)),
-            self.output.room(target),
-        ];
-        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [padded, turned, operand, output] = scratch.split(sizes);
-        let range = self.gradient.range.clone();
-        let image = self.gradient.blocked(vector, turned);
-        input.pack(vector, image, None, padded);
-        let operand = match finish.operand() {
-            Some(images) => images.blocked(vector, target, range, operand),
-            None => &[],
-        };
-        let to = self.output.blocked(output);
-        for &(rows, columns, weights) in *phases {
+    fn run<V: Vector>(&self, vector: V, images: TaskImages<'_>) {
+        let (input, plane) = (&self.input, self.shape.source().plane);
+        let (padded, to) = (images.scratch, images.output);
+        input.pack(vector, images.input, None, padded);
+        for &(rows, columns, weights) in self.phases {
             let mut phase = PhaseGradient {
                 input,
                 padded,
                 phases: (rows, columns),
                 weights,
-                width: shape.width,
-                plane: target.plane,
+                width: self.shape.width,
+                plane,
                 to: &mut *to,
             };
             match (rows.taps, columns.taps) {
@@ -203,13 +166,12 @@ impl Kernel for ImageGradient<'_> {
                 (_, _) => phase.all::<V, 2, 2>(vector),
             }
         }
-        for (block, sums) in self.sums.iter_mut().enumerate() {
-            let range = block * target.plane..(block + 1) * target.plane;
-            let operand = operand.get(range.clone());
-            let pixels = &mut to[range];
-            finish.rows(vector, block, operand, pixels, 0..target.plane, sums);
+        let blocks = to.chunks_exact_mut(plane).zip(images.sums);
+        for (block, (pixels, sums)) in blocks.enumerate() {
+            let operand = images.operand.get(block * plane..(block + 1) * plane);
+            self.finish
+                .rows(vector, block, operand, pixels, 0..plane, sums);
         }
-        self.output.finish(vector, target, output);
     }
 }
 

@@ -21,7 +21,7 @@ use crate::arch::{self, Kernel, LANES, Lanes, Vector, unrolled};
 use crate::blocks;
 use crate::images::{Extent, Images};
 use crate::parallel;
-use crate::scratch::{Scratch, Use};
+use crate::scratch::{self, Scratch, Use};
 
 /// Input channels come in groups of this many, whatever the instruction set.
 const GROUP: usize = 4;
@@ -162,7 +162,7 @@ impl Kernel for AddImage<'_> {
             self.gradient.room(target, 1),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [x, filled, turned, turned_gradient] = scratch.split(sizes);
+        let [x, filled, turned, turned_gradient] = scratch::split(&mut scratch, sizes);
         let range = self.index..self.index + 1;
         let image = self.x.images.blocked(vector, input, range.clone(), turned);
         layout.x.pack(vector, image, self.x.norm, x);

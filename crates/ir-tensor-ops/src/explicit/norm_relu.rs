@@ -9,7 +9,7 @@ use crate::images::{Extent, Images, ImagesMut};
 use crate::input::{self, Input, Output};
 use crate::norm::Norm;
 use crate::parallel::{self, Pieces};
-use crate::scratch::{Scratch, Use};
+use crate::scratch::{self, Scratch, Use};
 
 /// y = relu(norm(x)), x and y `[N, C, H, W]`.
 ///
@@ -179,7 +179,7 @@ impl Kernel for NormalizeImage<'_> {
         let extent = self.extent;
         let sizes = [self.images.room(extent, 1), self.y.room(extent)];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [x, turned] = scratch.split(sizes);
+        let [x, turned] = scratch::split(&mut scratch, sizes);
         let x = self
             .images
             .blocked(vector, extent, self.index..self.index + 1, x);
@@ -210,7 +210,7 @@ impl Kernel for MaskImage<'_> {
         let extent = self.extent;
         let sizes = [self.images.room(extent, 1), self.gradient.room(extent)];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [x, turned] = scratch.split(sizes);
+        let [x, turned] = scratch::split(&mut scratch, sizes);
         let x = self
             .images
             .blocked(vector, extent, self.index..self.index + 1, x);
@@ -248,7 +248,7 @@ impl Kernel for ThroughNorm<'_> {
             self.gradient.room(extent),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [x, added, turned] = scratch.split(sizes);
+        let [x, added, turned] = scratch::split(&mut scratch, sizes);
         let range = self.index..self.index + 1;
         let x = self.x.blocked(vector, extent, range.clone(), x);
         let added = self

@@ -1,5 +1,7 @@
 //! Average pooling.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
@@ -8,10 +10,10 @@ use crate::parallel;
 
 /// The sizes of one pooling.
 pub(crate) struct Pooling {
-    pub(crate) kernel: usize,
-    pub(crate) width: usize,
+    kernel: usize,
+    width: usize,
     pub(crate) plane: usize,
-    pub(crate) out_width: usize,
+    out_width: usize,
     pub(crate) out_plane: usize,
     pub(crate) out_shape: [usize; 4],
 }
@@ -38,13 +40,20 @@ impl Pooling {
         })
     }
 
-    /// The indices of the window that belongs to an output.
-    fn window(&self, output: usize) -> impl Iterator<Item = usize> + '_ {
+    /// What a value of a window counts for in its mean.
+    pub(crate) fn scale(&self) -> f32 {
+        1. / (self.kernel * self.kernel) as f32
+    }
+
+    /// The indices of the window that belongs to an output, a line of it at a time.
+    #[inline(always)]
+    pub(crate) fn lines(&self, output: usize) -> impl Iterator<Item = Range<usize>> {
         let (y, x) = (output / self.out_width, output % self.out_width);
-        let corner = y * self.kernel * self.width + x * self.kernel;
-        (0..self.kernel).flat_map(move |row| {
-            let start = corner + row * self.width;
-            start..start + self.kernel
+        let (kernel, width) = (self.kernel, self.width);
+        let corner = y * kernel * width + x * kernel;
+        (0..kernel).map(move |line| {
+            let start = corner + line * width;
+            start..start + kernel
         })
     }
 }
@@ -82,14 +91,15 @@ pub(crate) fn avg_pool2d_output(x: &Tensor, kernel: usize) -> Result<Output> {
     let x = Input::new(OP, "x", x)?;
     let x = x.values();
     let x: &[f32] = &x;
-    let scale = 1. / (kernel * kernel) as f32;
+    let scale = pooling.scale();
     let length = batch * channels * pooling.out_plane;
     let y = parallel::pieces(length, channels * pooling.out_plane, |image, y| {
         for (channel, y) in y.chunks_exact_mut(pooling.out_plane).enumerate() {
             let plane = &x[(image * channels + channel) * pooling.plane..][..pooling.plane];
             for (output, y) in y.iter_mut().enumerate() {
                 *y = pooling
-                    .window(output)
+                    .lines(output)
+                    .flatten()
                     .map(|index| plane[index])
                     .sum::<f32>()
                     * scale;
@@ -138,7 +148,7 @@ pub fn avg_pool2d_backward(
     let gradient = Input::shaped(OP, "grad_output", grad_output, &pooling.out_shape)?;
     let gradient = gradient.values();
     let gradient: &[f32] = &gradient;
-    let scale = 1. / (kernel * kernel) as f32;
+    let scale = pooling.scale();
     let length = batch * channels * pooling.plane;
     let dx = parallel::pieces(length, channels * pooling.plane, |image, dx| {
         for (channel, dx) in dx.chunks_exact_mut(pooling.plane).enumerate() {
@@ -147,7 +157,7 @@ pub fn avg_pool2d_backward(
                 .iter()
                 .enumerate()
             {
-                for index in pooling.window(output) {
+                for index in pooling.lines(output).flatten() {
                     dx[index] = g * scale;
                 }
             }

@@ -15,7 +15,7 @@ use crate::convolution::incoming::{Incoming, IncomingImages};
 use crate::convolution::shape::Convolution;
 use crate::images::ImagesMut;
 use crate::parallel::{self, Panels, Pieces};
-use crate::scratch::{Scratch, Use};
+use crate::scratch::{self, Scratch, Use};
 
 /// Whether the weight is large enough.
 pub(crate) fn pays(shape: &Convolution) -> bool {
@@ -23,7 +23,7 @@ pub(crate) fn pays(shape: &Convolution) -> bool {
 }
 
 impl Product<'_> {
-    /// As [`Product::run`]; the tiling has chunks of whole images.
+    /// The same results as by chunks; the tiling has chunks of whole images.
     pub(super) fn run_batched(
         &self,
         batch: usize,
@@ -31,10 +31,7 @@ impl Product<'_> {
         to: ImagesMut<'_>,
     ) -> Vec<Sums> {
         let (source, target, unit) = (self.source(), self.target(), self.tiling.images);
-        let (sources, targets) = (
-            self.tiling.tiles_of(source.channels),
-            self.tiling.tiles_of(target.channels),
-        );
+        let (sources, targets) = self.tiles();
         let units = batch.div_ceil(unit);
         let mut v = Scratch::take(Use::Inputs, units * sources.size());
         let room = from.room(source, unit);
@@ -101,7 +98,7 @@ impl Kernel for TransformUnit<'_> {
         let channels = self.product.sources;
         let sizes = [tiling.strip_size(), self.room];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [strip, inputs] = scratch.split(sizes);
+        let [strip, inputs] = scratch::split(&mut scratch, sizes);
         let inputs = self.input.blocked(vector, inputs);
         let all = (0, tiling.rows);
         tiling.transform_inputs(vector, inputs, channels, *norm, all, strip, self.v);
@@ -173,7 +170,7 @@ impl Kernel for WriteUnit<'_> {
             self.output.room(target),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [room, turned] = scratch.split(sizes);
+        let [room, turned] = scratch::split(&mut scratch, sizes);
         let operand = match operand {
             Some(images) => images.blocked(vector, target, range, room),
             None => &[],

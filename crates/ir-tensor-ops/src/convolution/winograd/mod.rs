@@ -29,16 +29,16 @@ mod transform;
 mod weight_gradient;
 mod weights;
 
-use super::incoming::{Incoming, IncomingImages};
+use super::incoming::Incoming;
 use super::pack::{self, Direction};
+use super::region::{Region, TaskImages, Work};
 use super::shape::Convolution;
 use super::{Finish, Source};
-use crate::arch::{self, Kernel, LANES, Lanes, Vector};
+use crate::arch::{LANES, Lanes, Vector};
 use crate::blocks::Sums;
 use crate::images::{Extent, ImagesMut};
 use crate::norm::Norm;
-use crate::parallel::{self, Pieces};
-use crate::scratch::{Scratch, Use};
+use crate::scratch;
 
 use tiling::{Tiles, Tiling};
 use transform::{OUTPUTS, POINTS};
@@ -135,29 +135,31 @@ impl Product<'_> {
         if batched::pays(shape) {
             self.run_batched(shape.batch, from, to)
         } else {
-            self.run(shape.batch, from, to)
+            self.region(shape.batch).run(self, from, to)
         }
     }
 
-    fn run(&self, batch: usize, from: Incoming<'_>, to: ImagesMut<'_>) -> Vec<Sums> {
-        let (unit, target) = (self.tiling.images, self.target());
-        let mut sums = vec![Sums::ZERO; batch * target.blocks()];
-        let room = from.room(self.source(), unit);
-        let images = (
-            from.groups(self.source(), batch, unit),
-            to.groups(target, unit),
-        );
-        let split = (images, Pieces::of(&mut sums, unit * target.blocks()));
-        parallel::for_each(split, |_, ((input, output), sums)| {
-            arch::run(Unit {
-                product: self,
-                room,
-                input,
-                output,
-                sums,
-            });
-        });
-        sums
+    /// A few images are a task.
+    fn region(&self, batch: usize) -> Region<'_> {
+        Region {
+            batch,
+            images: self.tiling.images,
+            source: self.source(),
+            target: self.target(),
+            finish: self.finish,
+        }
+    }
+
+    /// The sizes of a strip, of the transformed inputs and of the transformed outputs.
+    fn sizes(&self) -> [usize; 3] {
+        let (from, to) = self.tiles();
+        [self.tiling.strip_size(), from.size(), to.size()]
+    }
+
+    /// Where the transformed inputs and outputs of a chunk lie.
+    fn tiles(&self) -> (Tiles, Tiles) {
+        let tiling = &self.tiling;
+        (tiling.tiles_of(self.sources), tiling.tiles_of(self.targets))
     }
 
     fn target(&self) -> Extent {
@@ -175,62 +177,30 @@ impl Product<'_> {
     }
 }
 
-/// The product of a few images, for one thread.
-struct Unit<'a> {
-    product: &'a Product<'a>,
-    /// The scratch memory that reading the images takes.
-    room: usize,
-    input: IncomingImages<'a>,
-    output: ImagesMut<'a>,
-    /// One for each block of each image.
-    sums: &'a mut [Sums],
-}
-
-impl Kernel for Unit<'_> {
-    type Output = ();
+impl Work for Product<'_> {
+    fn room(&self) -> usize {
+        self.sizes().iter().sum()
+    }
 
     #[inline(always)]
-    fn run<V: Vector>(mut self, vector: V) {
-        let product = self.product;
-        let (tiling, weights, finish) = (&product.tiling, &product.weights, &product.finish);
-        let (source, target) = (product.source(), product.target());
-        let range = self.input.range.clone();
-        let images = range.len();
-        let (from, to) = (
-            tiling.tiles_of(source.channels),
-            tiling.tiles_of(target.channels),
-        );
-        let sizes = [
-            tiling.strip_size(),
-            from.size(),
-            to.size(),
-            self.room,
-            finish.operand().map_or(0, |o| o.room(target, images)),
-            self.output.room(target),
-        ];
-        let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [strip, v, m, inputs, operand, turned] = scratch.split(sizes);
-        let inputs = self.input.blocked(vector, inputs);
-        let operand = match finish.operand() {
-            Some(images) => images.blocked(vector, target, range, operand),
-            None => &[],
-        };
-        let output = self.output.blocked(turned);
+    fn run<V: Vector>(&self, vector: V, images: TaskImages<'_>) {
+        let (tiling, weights) = (&self.tiling, &self.weights);
+        let (from, to) = self.tiles();
+        let [strip, v, m] = scratch::split(images.scratch, self.sizes());
         for strips in tiling.strips() {
-            let norm = product.norm;
-            tiling.transform_inputs(vector, inputs, source.channels, norm, strips, strip, v);
-            let tiles = images * strips.1 * tiling.columns;
+            let (input, norm) = (images.input, self.norm);
+            tiling.transform_inputs(vector, input, self.sources, norm, strips, strip, v);
+            let tiles = images.count * strips.1 * tiling.columns;
             product::multiply(vector, tiles, (from, v), weights, (to, m));
             let mut outputs = Outputs {
-                product,
+                product: self,
                 tiles: to,
-                operand,
-                output: &mut *output,
-                sums: &mut *self.sums,
+                operand: images.operand,
+                output: &mut *images.output,
+                sums: &mut *images.sums,
             };
             outputs.write(vector, strips, m);
         }
-        self.output.finish(vector, target, turned);
     }
 }
 

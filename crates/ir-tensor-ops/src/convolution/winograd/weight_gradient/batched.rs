@@ -12,7 +12,7 @@ use crate::convolution::winograd::tiling::Tiling;
 use crate::convolution::{Source, slots};
 use crate::images::Images;
 use crate::parallel::{self, Pieces};
-use crate::scratch::{Scratch, Use};
+use crate::scratch::{self, Scratch, Use};
 
 /// The tiles after which sums go from registers to memory: a longer chain rounds more.
 const RUN: usize = 128;
@@ -113,7 +113,7 @@ impl Kernel for TransformUnit<'_> {
             self.gradient.room(target, images.len()),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [strip, x, gradient] = scratch.split(sizes);
+        let [strip, x, gradient] = scratch::split(&mut scratch, sizes);
         let x = self.x.images.blocked(vector, source, images.clone(), x);
         let gradient = self.gradient.blocked(vector, target, images, gradient);
         for (index, pixels) in gradient.chunks_exact(target.plane).enumerate() {

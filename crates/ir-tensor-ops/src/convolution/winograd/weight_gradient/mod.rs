@@ -27,7 +27,7 @@ use crate::convolution::shape::Convolution;
 use crate::convolution::slots::Slots;
 use crate::images::{Extent, Images};
 use crate::parallel::{self, Panels};
-use crate::scratch::{Scratch, Use};
+use crate::scratch::{self, Scratch, Use};
 
 use product::Chunk;
 
@@ -168,7 +168,7 @@ impl Kernel for AddImages<'_> {
             self.gradient.room(target, images),
         ];
         let mut scratch = Scratch::take(Use::Unit, sizes.iter().sum());
-        let [strip, v, d, x, gradient] = scratch.split(sizes);
+        let [strip, v, d, x, gradient] = scratch::split(&mut scratch, sizes);
         let x = self
             .x
             .images
