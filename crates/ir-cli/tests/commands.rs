@@ -89,8 +89,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-const TRAIN: &str =
-    "train tiny.json --data images --batch-size 16 --epochs 3 --schedule 0:0.05 --exits-samples 20";
+const TRAIN: &str = "train tiny.json --data images --batch-size 16 --epochs 3 --schedule 0:0.05 --measure-samples 20";
 
 #[test]
 fn models_have_the_papers_parameters() {

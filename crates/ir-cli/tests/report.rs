@@ -363,6 +363,19 @@ fn wrong_input_is_one_sentence_and_leaves_the_earlier_report() {
             "bad/history.jsonl: line 1: not an epoch: missing field",
         ),
         (
+            bad("blocks.csv", "epoch,split\n0,train\n"),
+            "bad/blocks.csv: not what `ir train` records: CSV deserialize error: record 1 \
+             (line: 2, byte: 12): missing field `block`",
+        ),
+        (
+            bad(
+                "exits.csv",
+                "epoch,split,after_block,accuracy,loss,entropy\n0,test,x,,,\n",
+            ),
+            "bad/exits.csv: not what `ir train` records: CSV deserialize error: record 1 \
+             (line: 2, byte: 46): field 2: invalid digit found in string",
+        ),
+        (
             bad(
                 "results.json",
                 &results.replacen("resnet-32", "resnet-38", 1),

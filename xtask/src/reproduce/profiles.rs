@@ -52,7 +52,7 @@ pub(super) struct Training {
     pub(super) test_images: Option<usize>,
     pub(super) schedule: Schedule,
     /// Accuracy after every exit is recorded every so many epochs (Fig. 5).
-    pub(super) exits_every: u32,
+    pub(super) measure_every: u32,
 }
 
 /// What `ir train` is asked to train.
@@ -121,7 +121,7 @@ const DEFAULT: Training = Training {
     train_images: None,
     test_images: None,
     schedule: Schedule::Scaled,
-    exits_every: 1,
+    measure_every: 1,
 };
 
 static SMOKE: Profile = Profile {
@@ -207,7 +207,7 @@ const fn as_in_paper(name: &'static str, dataset: Dataset, epochs: u32) -> Train
         dataset,
         epochs,
         schedule: Schedule::Paper,
-        exits_every: 10,
+        measure_every: 10,
         ..DEFAULT
     }
 }
