@@ -219,7 +219,7 @@ pub(crate) struct Train {
     pub(crate) measure_every: usize,
 
     /// On the first N images of each split.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 500, value_name = "N")]
     pub(crate) measure_samples: usize,
 
     /// Keep the last N checkpoints, besides the one with the highest test accuracy.
