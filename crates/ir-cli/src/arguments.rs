@@ -176,8 +176,9 @@ pub(crate) struct Train {
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
 
-    /// Passes over the training images; the paper's number by default.
-    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000))]
+    /// Passes over the training images; the paper's number by default, and with 0 the network is
+    /// only measured as it is before its first step.
+    #[arg(long, value_name = "N", value_parser = count(0..=1_000_000))]
     pub(crate) epochs: Option<usize>,
 
     /// Images in a step.

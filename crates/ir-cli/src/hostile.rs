@@ -46,9 +46,9 @@ pub(crate) fn run_folder(content: &[u8]) {
         }
     };
     let groups = Group::collect(vec![run]).expect("one run is no twin");
-    let judged = claims::judge(&groups);
+    let judged = claims::judge(&groups, &[]);
     serde_json::to_string(&judged).expect("claims are plain data");
-    for figure in figures::all(&groups) {
+    for figure in figures::all(&groups, &[]) {
         drop(figure.svg);
     }
 }

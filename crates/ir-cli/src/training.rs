@@ -127,6 +127,9 @@ impl<'a> Training<'a> {
             // What was killed between a checkpoint and this begins with it.
             self.keep_best()?;
         }
+        if self.settings.epochs == 0 {
+            self.save()?;
+        }
         while self.trainer.position().epoch < self.settings.epochs {
             let started = Instant::now();
             if let Some(sums) = self.epoch()? {

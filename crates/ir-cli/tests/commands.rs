@@ -372,7 +372,7 @@ fn wrong_usage_is_status_2() {
         "analyze x --data y --measures hope",
         "models --xml",
         "--threads 0 models",
-        "train tiny.json --data images --out run --epochs 0",
+        "train tiny.json --data images --out run --keep 0",
         "train tiny.json --data images --out run --momentum nan",
         "train tiny.json --data images --out run --weight-decay -1",
         "analyze x --data y --unroll-steps 1000000000000000",

@@ -15,6 +15,7 @@ use crate::group::{Group, Summary, dataset_name};
 use crate::run::Run;
 
 use super::runs::{NetworkRow, RunRow, network_row, runs};
+use super::table1::{Table1, tables};
 
 const TEMPLATE: &str = include_str!("template.html");
 
@@ -28,6 +29,7 @@ struct Page<'a> {
     claims: Vec<ClaimRow<'a>>,
     missing: Vec<String>,
     figures: Vec<FigureRow<'a>>,
+    table1: Vec<Table1>,
     networks: Vec<NetworkRow>,
     runs: Vec<RunRow>,
     version: &'static str,
@@ -49,6 +51,7 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
             .iter()
             .map(|figure| figure_row(figure, groups))
             .collect(),
+        table1: tables(groups),
         networks: groups.iter().map(network_row).collect(),
         runs: groups.iter().flat_map(runs).collect(),
         version: env!("CARGO_PKG_VERSION"),
@@ -189,7 +192,8 @@ fn missing(groups: &[Group]) -> Vec<String> {
         let folder = run.folder.display();
         if run.results.is_none() {
             sentences.push(format!(
-                "{folder} has no results.json, so it is in no figure but Figure 5; \
+                "{folder} has no results.json, so it is only in the figures of \
+                 what training recorded; \
                  ir analyze on its checkpoint writes one."
             ));
         }
@@ -208,7 +212,7 @@ fn missing(groups: &[Group]) -> Vec<String> {
         }
         if run.history.is_empty() {
             sentences.push(format!(
-                "{folder} has no history.jsonl, so it is not in Figure 5, and its accuracy over \
+                "{folder} has no history.jsonl, so its accuracy over \
                  training and wall time are not known."
             ));
         }

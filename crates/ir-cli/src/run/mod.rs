@@ -24,7 +24,7 @@ use crate::text;
 mod columns;
 mod consistent;
 
-pub(crate) use columns::{Columns, ExitRow};
+pub(crate) use columns::{BlockRow, Columns, ExitRow};
 
 /// The version of `run.json`. A newer one is refused.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
