@@ -178,17 +178,18 @@ pub(super) fn norms(
 ) -> [Cell; 2] {
     let name = dataset_name(family.dataset);
     let cell = |title: &str, batch: bool| {
-        let series: Vec<Series> = family
-            .members
-            .iter()
-            .map(|&(member, group)| {
-                let (stroke, label) = look(member, group);
-                over_blocks(group, ("train", 0), &label, stroke, |row| {
-                    if batch { row.batch_h_norm } else { row.h_norm }
-                })
-            })
-            .filter(|series| !series.points.is_empty())
-            .collect();
+        let mut series: Vec<Series> = Vec::new();
+        for &(member, group) in &family.members {
+            let (stroke, label) = look(member, group);
+            let line = over_blocks(group, ("train", 0), &label, stroke, |row| {
+                if batch { row.batch_h_norm } else { row.h_norm }
+            });
+            // Networks that begin with the same weights have one line.
+            let known = |other: &Series| heights(other).eq(heights(&line));
+            if !line.points.is_empty() && !series.iter().any(known) {
+                series.push(line);
+            }
+        }
         let last = series.iter().flat_map(|s| &s.points).map(|p| p.x);
         let x = Scale::between(-0.5, last.fold(1.0, f64::max) + 0.5);
         let y = Scale::log(series.iter().flat_map(Series::values));
@@ -202,7 +203,14 @@ pub(super) fn norms(
             ..Cell::default()
         }
     };
-    [cell("evaluation", false), cell("batch statistics", true)]
+    [
+        cell("norms in evaluation", false),
+        cell("norms with batch statistics", true),
+    ]
+}
+
+fn heights(series: &Series) -> impl Iterator<Item = f64> {
+    series.points.iter().map(|point| point.y)
 }
 
 fn values(cell: &Cell) -> Vec<f64> {

@@ -74,8 +74,9 @@ pub(crate) fn draw(trained: &[Group], untrained: &[Group]) -> [Figure; 2] {
                 .filter_map(|family| norm_sentence(family))
                 .collect(),
             reading:
-                "Norms before the first step, as in Figure 8. γ = 0.1 alone keeps them small in \
-                      both ways of normalising."
+                "Norms before the first step, as in Figure 8. Ways to share that differ only in what \
+                      training changes begin as the same network and have one line: with γ = 1 \
+                      that of naive sharing, with γ = 0.1 that of naive sharing with this γ."
                     .into(),
             svg: draw_grid(
                 &lines,
