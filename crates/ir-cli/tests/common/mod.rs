@@ -121,6 +121,12 @@ impl Sample {
             "epoch,split,block,stage,transition,cosine,cosine_std,exit_cosine,exit_cosine_std,\
              l2_ratio,l2_ratio_std,grad_norm,grad_norm_std,h_norm,h_norm_std,batch_h_norm\n",
         );
+        // Naive sharing makes large representations.
+        let size = if self.model.ends_with("naive") {
+            20.0
+        } else {
+            1.0
+        };
         for (epoch, split) in recorded() {
             let progress = 1.0 - (-(epoch as f64) / 3.0).exp();
             for stage in &self.stages {
@@ -133,7 +139,7 @@ impl Sample {
                          0.001,{},12.5,{batch}\n",
                         stage.stage,
                         0.2 + 0.3 * progress,
-                        300.0 + 10.0 * block as f64,
+                        size * (300.0 + 10.0 * block as f64),
                     );
                 }
             }
