@@ -7,6 +7,7 @@ use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
 use crate::claims::{Finding, Judged, Verdict};
+use crate::family::Member;
 use crate::figures::colour::style_sheet;
 use crate::figures::scale::{minus, significant, thousands};
 use crate::figures::taylor;
@@ -273,11 +274,23 @@ fn scaled_down(groups: &[Group]) -> Vec<String> {
     sentences.into_iter().map(sentence).collect()
 }
 
-/// What the runs say themselves, where one of them stopped, and how much of each split was
+/// Runs that the paper averages of the `resnet-D` networks (Table 1, Fig. 7 to 9).
+const PAPER_SEEDS: usize = 4;
+
+/// What the runs say themselves, how many seeds there are, where one of them stopped, and how much of each split was
 /// analysed if not all of it.
 fn smaller(group: &Group) -> Vec<String> {
     let info = group.info();
     let mut how = info.scaled_down.clone();
+    let seeds = group.runs.len();
+    if seeds < PAPER_SEEDS && Member::of(&info.model).is_some() {
+        let seeds = if seeds == 1 {
+            "one seed".into()
+        } else {
+            format!("{seeds} seeds")
+        };
+        how.push(format!("{seeds} instead of {PAPER_SEEDS}"));
+    }
     if let Some(epoch) = group.runs.iter().filter_map(stopped_after).min() {
         how.push(format!("stopped after epoch {epoch}"));
     }

@@ -90,7 +90,7 @@ impl Sample {
             "normalization": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616]},
             "train_samples": 50000, "test_samples": 10000,
             "parameters": {"all": 470034, "trainable": 467946},
-            "scaled_down": ["8 epochs instead of 300", "one seed instead of 4"],
+            "scaled_down": ["8 epochs instead of 300"],
             "machine": {
                 "cpu": "A processor", "cores": 4, "threads": 4, "instruction_set": "AVX-512"
             },
