@@ -165,11 +165,12 @@ impl Analysis<'_> {
                 Reference::Final => ReferenceExit::Final,
             },
             unroll_steps: self.arguments.unroll_steps,
+            draws: self.arguments.draws,
+            draw_seed: self.arguments.draw_seed,
             ..Options::default()
         };
-        if !self.arguments.measures.is_empty() {
-            options.measures = self.arguments.measures.iter().copied().collect();
-        }
+        let measures = self.arguments.measures.iter();
+        options.measures = measures.flat_map(|some| some.0.iter().copied()).collect();
         if options.measures.contains(&Measure::Unroll) {
             options.unroll_scales = vec![UnrollScale::UNSCALED, self.unroll_scale()?];
         }
