@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::readouts::Readouts;
 use crate::results::ScaleSource;
 
 /// One of the measures. What is not asked for is not computed.
@@ -196,6 +197,10 @@ pub struct Options {
     pub draws: usize,
     /// What the draws are a function of, together with their kind, their size and their index.
     pub draw_seed: u64,
+    /// The classifiers of [`Measure::Readouts`], from
+    /// [`fit_readouts`](crate::fit_readouts) on the training split. `None`, the default, measures
+    /// none.
+    pub readouts: Option<Readouts>,
 }
 
 impl Default for Options {
@@ -208,6 +213,7 @@ impl Default for Options {
             unroll_scales: vec![UnrollScale::UNSCALED],
             draws: 5,
             draw_seed: 0,
+            readouts: None,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::last_stage::{LastStage, Reading};
 use crate::lesions::LesionsSoFar;
 use crate::options::{Measure, Options};
 use crate::paths::PathsSoFar;
+use crate::readouts::ReadoutsSoFar;
 use crate::results::{BlockMeasures, Split, Stage, Undefined};
 use crate::taylor::TaylorSoFar;
 use crate::trace::{Gradients, Trace, run};
@@ -104,6 +105,7 @@ struct SplitSoFar<'a> {
     reorderings: Option<LesionsSoFar>,
     paths: Option<PathsSoFar>,
     estimations: Vec<EstimationSoFar>,
+    readouts: Option<ReadoutsSoFar<'a>>,
 }
 
 impl<'a> SplitSoFar<'a> {
@@ -118,6 +120,10 @@ impl<'a> SplitSoFar<'a> {
         } else {
             &[]
         };
+        let readouts = options
+            .readouts
+            .as_ref()
+            .filter(|_| asked(Measure::Readouts));
         let unroll = |&scale| UnrollSoFar::new(network, scale, options.unroll_steps);
         let rows = |measure, rows: usize| if asked(measure) { rows } else { 0 };
         let draws = Draws {
@@ -137,6 +143,9 @@ impl<'a> SplitSoFar<'a> {
             reorderings: asked(Measure::Reorder).then(|| LesionsSoFar::reorderings(network, draws)),
             paths: asked(Measure::Paths).then(|| PathsSoFar::new(blocks, draws)),
             estimations: vec![EstimationSoFar::default(); rows(Measure::Estimation, blocks)],
+            readouts: readouts
+                .map(|readouts| ReadoutsSoFar::new(network, readouts))
+                .transpose()?,
         })
     }
 
@@ -157,6 +166,9 @@ impl<'a> SplitSoFar<'a> {
         }
         if !self.estimations.is_empty() {
             estimation::add(&mut self.estimations, self.network, &trace)?;
+        }
+        if let Some(readouts) = &mut self.readouts {
+            readouts.add(&trace, batch)?;
         }
         let last_stage = if self.options.any(&[
             Measure::ExitCosine,
@@ -245,6 +257,7 @@ impl<'a> SplitSoFar<'a> {
             .as_ref()
             .map(LesionsSoFar::finish_reorderings);
         let paths = self.paths.as_ref().map(PathsSoFar::finish);
+        let readouts = self.readouts.as_ref().map(ReadoutsSoFar::finish);
         Some(Split {
             samples: self.score.samples(),
             accuracy: self.score.accuracy()?,
@@ -267,7 +280,7 @@ impl<'a> SplitSoFar<'a> {
             estimations: estimations
                 .map(|(so_far, (block, about))| so_far.finish(block, about.stage))
                 .collect::<Option<_>>()?,
-            readouts: Vec::new(),
+            readouts: readouts.unwrap_or_else(|| Some(Vec::new()))?,
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
-use ir_analysis::{Measure, Options, ReferenceExit, UnrollScale};
+use ir_analysis::{Measure, Options, Readouts, ReferenceExit, UnrollScale};
 use ir_data::{Dataset, Loader, Normalization};
 use ir_models::{Architecture, Checkpoint, ResNet};
 use serde_json::json;
@@ -174,7 +174,20 @@ impl Analysis<'_> {
         if options.measures.contains(&Measure::Unroll) {
             options.unroll_scales = vec![UnrollScale::UNSCALED, self.unroll_scale()?];
         }
+        if options.measures.contains(&Measure::Readouts) {
+            options.readouts = Some(self.readouts()?);
+        }
         Ok(options)
+    }
+
+    /// Trained on the training split whatever split is measured.
+    fn readouts(&self) -> Result<Readouts> {
+        let spinner = progress::spinner("training the linear readouts on the training split");
+        let loader = self.loader(SplitName::Train)?;
+        let batches = loader.epoch(0).map(data::pair);
+        let readouts = ir_analysis::fit_readouts(&self.network, batches)?;
+        spinner.finish_and_clear();
+        Ok(readouts)
     }
 
     fn unroll_scale(&self) -> Result<UnrollScale> {
