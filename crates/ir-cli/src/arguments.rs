@@ -171,12 +171,14 @@ pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) source: Source,
 
-    /// The folder to write: run.json, history.jsonl, checkpoint.safetensors, best.safetensors.
+    /// The folder to write: run.json, history.jsonl, blocks.csv, exits.csv,
+    /// checkpoint.safetensors, best.safetensors.
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
 
-    /// Passes over the training images; the paper's number by default.
-    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000))]
+    /// Passes over the training images; the paper's number by default, and with 0 the network is
+    /// only measured as it is before its first step.
+    #[arg(long, value_name = "N", value_parser = count(0..=1_000_000))]
     pub(crate) epochs: Option<usize>,
 
     /// Images in a step.
@@ -212,13 +214,14 @@ pub(crate) struct Train {
     #[arg(long, value_name = "N")]
     pub(crate) test_samples: Option<usize>,
 
-    /// Record the exits of the last stage every N epochs (and before the first); 0 for never.
+    /// Record every block's cosine, ratio and norms and every exit of the last stage each N epochs,
+    /// before the first and after the last, in blocks.csv and exits.csv; 0 for never.
     #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) exits_every: usize,
+    pub(crate) measure_every: usize,
 
     /// On the first N images of each split.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(crate) exits_samples: usize,
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) measure_samples: usize,
 
     /// Keep the last N checkpoints, besides the one with the highest test accuracy.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = count(1..=1_000_000))]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::architecture::NAMES;
+use crate::names::NAMES;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -12,7 +12,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// A name that is not one of the paper's networks.
-    #[error("no network is called `{name}`; known are {}", NAMES.join(", "))]
+    #[error(
+        "no network is called `{name}`; known are {}, and resnet-D for every depth D = 6n + 2, \
+         with the same endings",
+        NAMES.join(", ")
+    )]
     UnknownArchitecture {
         /// The name asked for.
         name: String,

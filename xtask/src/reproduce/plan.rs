@@ -134,7 +134,7 @@ impl Run {
         if let Some(images) = training.test_images {
             option("--test-samples", images.to_string());
         }
-        option("--exits-every", training.exits_every.to_string());
+        option("--measure-every", training.measure_every.to_string());
         Step {
             name: format!("train {}", self.title),
             arguments,
@@ -200,7 +200,7 @@ mod tests {
 #   writes {run}/checkpoint.safetensors
 #   writes {run}/run.json
 #   writes {run}/history.jsonl
-ir train resnet-32 --data synthetic10 --out {run} --epochs 1 --batch-size 128 --seed 0 --schedule scaled --train-samples 256 --test-samples 256 --exits-every 1
+ir train resnet-32 --data synthetic10 --out {run} --epochs 1 --batch-size 128 --seed 0 --schedule scaled --train-samples 256 --test-samples 256 --measure-every 1
 
 # [2/5] analyze resnet-32 on synthetic10, seed 0
 #   reads {run}/checkpoint.safetensors
@@ -212,7 +212,7 @@ ir analyze {run}/checkpoint.safetensors --data synthetic10 --samples 64 --out {r
 #   writes {small}/checkpoint.safetensors
 #   writes {small}/run.json
 #   writes {small}/history.jsonl
-ir train {file} --data synthetic10 --out {small} --epochs 1 --batch-size 128 --seed 0 --schedule scaled --train-samples 256 --test-samples 256 --exits-every 1
+ir train {file} --data synthetic10 --out {small} --epochs 1 --batch-size 128 --seed 0 --schedule scaled --train-samples 256 --test-samples 256 --measure-every 1
 
 # [4/5] analyze single-representation-small on synthetic10, seed 0
 #   reads {small}/checkpoint.safetensors

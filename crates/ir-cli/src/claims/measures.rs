@@ -16,7 +16,7 @@ pub(super) fn test(results: &Results) -> Option<&Split> {
 }
 
 /// The mean; `None` of nothing.
-fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub(super) fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values
         .into_iter()
         .fold((0.0, 0usize), |(s, c), v| (s + v, c + 1));
