@@ -272,10 +272,24 @@ pub(crate) struct Analyze {
     #[arg(long, value_name = "SIZE", value_parser = crate::memory::parse_size)]
     pub(crate) memory_limit: Option<u64>,
 
-    /// What to measure, separated by commas: cosine, exit-cosine, ratio, drop, exits, unroll,
-    /// taylor; everything by default.
-    #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
-    pub(crate) measures: Vec<ir_analysis::Measure>,
+    /// What to measure, separated by commas: the paper's cosine, exit-cosine, ratio, drop, exits,
+    /// unroll, taylor (these by default); of the works beside it delete, reorder, paths,
+    /// estimation, readouts; `paper` for the former, `all` for all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MEASURES",
+        default_value = "paper"
+    )]
+    pub(crate) measures: Vec<Measures>,
+
+    /// Random draws for each number of deleted or swapped blocks and each length of a path.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = count(1..=10_000))]
+    pub(crate) draws: usize,
+
+    /// What these draws are a function of.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub(crate) draw_seed: u64,
 
     /// Additional applications of the last block.
     #[arg(long, default_value_t = 20, value_name = "K", value_parser = count(0..=10_000))]
@@ -297,6 +311,22 @@ pub(crate) struct Analyze {
     /// Print the results as one JSON document instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// One or several measures by one name.
+#[derive(Debug, Clone)]
+pub(crate) struct Measures(pub(crate) Vec<ir_analysis::Measure>);
+
+impl std::str::FromStr for Measures {
+    type Err = ir_analysis::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(Self(match name {
+            "paper" => ir_analysis::Measure::PAPER.into(),
+            "all" => ir_analysis::Measure::all().collect(),
+            one => vec![one.parse()?],
+        }))
+    }
 }
 
 /// A split of a data set.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
-use ir_analysis::{Measure, Options, ReferenceExit, UnrollScale};
+use ir_analysis::{Measure, Options, Readouts, ReferenceExit, UnrollScale};
 use ir_data::{Dataset, Loader, Normalization};
 use ir_models::{Architecture, Checkpoint, ResNet};
 use serde_json::json;
@@ -165,15 +165,29 @@ impl Analysis<'_> {
                 Reference::Final => ReferenceExit::Final,
             },
             unroll_steps: self.arguments.unroll_steps,
+            draws: self.arguments.draws,
+            draw_seed: self.arguments.draw_seed,
             ..Options::default()
         };
-        if !self.arguments.measures.is_empty() {
-            options.measures = self.arguments.measures.iter().copied().collect();
-        }
+        let measures = self.arguments.measures.iter();
+        options.measures = measures.flat_map(|some| some.0.iter().copied()).collect();
         if options.measures.contains(&Measure::Unroll) {
             options.unroll_scales = vec![UnrollScale::UNSCALED, self.unroll_scale()?];
         }
+        if options.measures.contains(&Measure::Readouts) {
+            options.readouts = Some(self.readouts()?);
+        }
         Ok(options)
+    }
+
+    /// Trained on the training split whatever split is measured.
+    fn readouts(&self) -> Result<Readouts> {
+        let spinner = progress::spinner("training the linear readouts on the training split");
+        let loader = self.loader(SplitName::Train)?;
+        let batches = loader.epoch(0).map(data::pair);
+        let readouts = ir_analysis::fit_readouts(&self.network, batches)?;
+        spinner.finish_and_clear();
+        Ok(readouts)
     }
 
     fn unroll_scale(&self) -> Result<UnrollScale> {
