@@ -36,7 +36,9 @@ impl Plan {
             for &seed in training.seeds {
                 let run = Run::new(training, seed, source, out);
                 steps.push(run.train(training));
-                steps.push(run.analyze(training, profile.analyzed_images));
+                if run.trained {
+                    steps.push(run.analyze(training, profile.analyzed_images));
+                }
                 runs.push(run);
             }
         }
@@ -94,6 +96,8 @@ struct Run {
     folder: PathBuf,
     seed: u64,
     data: String,
+    /// Whether it has an epoch at all; what has none is only measured as it begins.
+    trained: bool,
 }
 
 impl Run {
@@ -107,6 +111,7 @@ impl Run {
                 .join(format!("{network}-{images}-seed{seed}")),
             seed,
             data: source.argument(training.dataset),
+            trained: training.epochs > 0,
         }
     }
 
@@ -165,7 +170,11 @@ impl Run {
 }
 
 fn report_step(runs: &[Run], report: &Path) -> Step {
-    let read = |run: &Run| [SETTINGS, HISTORY, RESULTS].map(|name| run.file(name));
+    let read = |run: &Run| {
+        let results = run.trained.then_some(RESULTS);
+        let names = [SETTINGS, HISTORY].into_iter().chain(results);
+        names.map(|name| run.file(name)).collect::<Vec<_>>()
+    };
     let mut arguments = vec!["report".to_owned()];
     arguments.extend(runs.iter().map(|run| text(&run.folder)));
     arguments.extend(["--out".to_owned(), text(report)]);
