@@ -249,6 +249,28 @@ pub enum Error {
         std: f64,
     },
 
+    /// A folder has no images.
+    #[error(
+        "{}: no images (.jpg, .jpeg, .png, .webp) in it; expected one folder a class with the images of that class, \
+         in the folder itself or in `train` and `val`",
+        folder.display()
+    )]
+    NoImages {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// Images cannot be prepared as asked for.
+    #[error("{what}: expected {expected}, found {found}")]
+    Preparation {
+        /// What is asked for.
+        what: &'static str,
+        /// What is possible.
+        expected: &'static str,
+        /// What was given.
+        found: String,
+    },
+
     /// The folder to write to is already there and not empty.
     #[error("{} exists and is not empty; name a new folder", path.display())]
     OutputExists {

@@ -23,6 +23,7 @@ mod export;
 mod folder;
 mod formats;
 mod hub;
+mod image_folder;
 mod locate;
 mod panics;
 pub mod synthetic;
@@ -34,4 +35,5 @@ pub use dataset::{CHANNELS, Dataset, Format, IMAGE, Normalization, PLANE, SIDE, 
 pub use error::{Error, Result};
 pub use export::write_binary;
 pub use hub::{FetchProgress, fetch};
+pub use image_folder::{Fit, ImageFolder, ImageSplit, Interpolation, Preparation};
 pub use locate::Locations;

@@ -77,19 +77,19 @@ class Case:
 
 CASES = {
     "timm-resnet18": Case(lambda: timm.create_model("resnet18", num_classes=10), 64, 4, 17, 0.25),
-    "timm-resnet50": Case(lambda: timm.create_model("resnet50", num_classes=10), 48, 3, 0, 0.25),
+    "timm-resnet50": Case(lambda: timm.create_model("resnet50", num_classes=10), 40, 2, 64, 0.25),
     "torchvision-resnet34": Case(lambda: torchvision.models.resnet34(num_classes=10), 64, 4, 19, 0.25),
     "chenyaofo-resnet20": Case(lambda: CifarResNet(3, 100), 32, 4, 23),
     "hugging-face-resnet50": Case(
         lambda: hugging_face(num_labels=10, downsample_in_bottleneck=True),
-        48,
-        3,
+        40,
+        2,
         0,
         0.25,
         config='{"downsample_in_bottleneck": true}',
     ),
     "torchvision-resnext50": Case(
-        lambda: torchvision.models.resnext50_32x4d(num_classes=10), 48, 3, 0, 0.25
+        lambda: torchvision.models.resnext50_32x4d(num_classes=10), 40, 2, 0, 0.25
     ),
 }
 
