@@ -216,6 +216,40 @@ pub enum Error {
         looked: Vec<String>,
     },
 
+    /// The name of a model on the hub cannot be one.
+    #[error(
+        "`{reference}` is no model on the hub: expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION"
+    )]
+    ModelReference {
+        /// What was given.
+        reference: String,
+    },
+
+    /// A model's weights are not on this machine and fetching them was not allowed.
+    #[error(
+        "{model} is not in {cache} and the network is switched off (HF_HUB_OFFLINE or --offline); fetch it \
+         once while online, or name a file or folder"
+    )]
+    ModelOffline {
+        /// The model.
+        model: String,
+        /// The hub's cache.
+        cache: String,
+    },
+
+    /// A model could not be fetched.
+    #[error(
+        "cannot fetch {model} from {endpoint}: {reason}; check the name and the network, or name a file or folder"
+    )]
+    FetchModel {
+        /// The model.
+        model: String,
+        /// The hub's address.
+        endpoint: String,
+        /// What the transfer said.
+        reason: String,
+    },
+
     /// More samples were asked for than a split has.
     #[error("expected at least 1 and at most {available} samples, found {asked} asked for")]
     Samples {

@@ -34,6 +34,6 @@ pub use classes::LabelSet;
 pub use dataset::{CHANNELS, Dataset, Format, IMAGE, Normalization, PLANE, SIDE, Split};
 pub use error::{Error, Result};
 pub use export::write_binary;
-pub use hub::{FetchProgress, fetch};
+pub use hub::{FetchProgress, fetch, fetch_model};
 pub use image_folder::{Fit, ImageFolder, ImageSplit, Interpolation, Preparation};
 pub use locate::Locations;

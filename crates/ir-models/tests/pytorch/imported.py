@@ -85,11 +85,11 @@ CASES = {
         40,
         2,
         0,
-        0.25,
+        0.125,
         config='{"downsample_in_bottleneck": true}',
     ),
     "torchvision-resnext50": Case(
-        lambda: torchvision.models.resnext50_32x4d(num_classes=10), 40, 2, 0, 0.25
+        lambda: torchvision.models.resnext50_32x4d(num_classes=10), 40, 2, 543, 0.25
     ),
 }
 
