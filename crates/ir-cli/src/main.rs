@@ -13,6 +13,7 @@ mod files;
 mod group;
 #[cfg(test)]
 mod hostile;
+mod images;
 mod interrupt;
 mod lock;
 mod machine;
@@ -21,6 +22,7 @@ mod network;
 mod progress;
 mod report;
 mod run;
+mod subject;
 mod text;
 mod training;
 

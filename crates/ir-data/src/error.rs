@@ -294,6 +294,38 @@ pub enum Error {
         folder: PathBuf,
     },
 
+    /// One class of a folder has no images while others have.
+    #[error("{}: no images (.jpg, .jpeg, .png, .webp) in it, though other classes have some; remove the folder or complete it", folder.display())]
+    EmptyClass {
+        /// The folder of the class.
+        folder: PathBuf,
+    },
+
+    /// Nothing says which of a network's classes a folder's are.
+    #[error(
+        "{}: it has {found} classes and the network {expected}, and their names are not the network's; \
+         say which is which with --classes FILE: a JSON object from folder to index, or the \
+         folders of the network's classes one a line in their order",
+        folder.display()
+    )]
+    Classes {
+        /// The folder.
+        folder: PathBuf,
+        /// Its classes.
+        found: usize,
+        /// The network's.
+        expected: usize,
+    },
+
+    /// A map from folders to classes cannot be taken.
+    #[error("{}: {reason}", file.display())]
+    ClassMap {
+        /// The file.
+        file: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+
     /// Images cannot be prepared as asked for.
     #[error("{what}: expected {expected}, found {found}")]
     Preparation {

@@ -9,6 +9,7 @@
 //! images in parallel.
 
 mod batches;
+mod classes;
 mod prepare;
 
 use std::collections::BTreeSet;
@@ -76,7 +77,8 @@ impl ImageFolder {
     /// their names. What does not end in `.jpg`, `.jpeg`, `.png` or `.webp` is passed over.
     ///
     /// # Errors
-    /// [`Error::NoImages`] if there is none, or a class without any; [`Error::Read`].
+    /// [`Error::NoImages`] if there is none, [`Error::EmptyClass`] for a class without any;
+    /// [`Error::Read`].
     pub fn open(root: &Path) -> Result<Self> {
         let inner = folders(root)?;
         let named = |names: &[&str]| {
@@ -99,7 +101,7 @@ impl ImageFolder {
             folder.map(split).transpose()
         };
         let (train, test) = (read(train)?, read(test)?);
-        if train.is_none() && test.is_none() {
+        if classes.is_empty() {
             return Err(Error::NoImages {
                 folder: root.into(),
             });
@@ -171,6 +173,7 @@ impl ImageSplit {
         let mut digest = Sha256::new();
         let mut files = Vec::new();
         let mut bytes = 0;
+        let mut empty = None;
         for (label, class) in (0..).zip(classes) {
             let place = folder.join(class);
             let mut found = Vec::new();
@@ -178,7 +181,7 @@ impl ImageSplit {
                 collect(&place, DEPTH, &mut found)?;
             }
             if found.is_empty() {
-                return Err(Error::NoImages { folder: place });
+                empty = Some(place);
             }
             found.sort();
             for (index, (path, length)) in found.into_iter().enumerate() {
@@ -194,6 +197,15 @@ impl ImageSplit {
                     limit: MAX_IMAGES,
                 });
             }
+        }
+        match empty {
+            Some(_) if files.is_empty() => {
+                return Err(Error::NoImages {
+                    folder: folder.into(),
+                });
+            }
+            Some(folder) => return Err(Error::EmptyClass { folder }),
+            None => {}
         }
         files.sort_by_key(|&(index, label, _)| (index, label));
         let digest = digest.finalize();

@@ -1,7 +1,5 @@
 //! An imported network as five functions.
 
-use std::path::Path;
-
 use candle_core::{DType, Tensor};
 use ir_tensor_ops::{linear, relu};
 

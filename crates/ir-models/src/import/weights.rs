@@ -1,6 +1,8 @@
 //! Tensors by name, read from whatever file holds them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
@@ -43,6 +45,14 @@ impl Weights {
         Self {
             tensors: tensors.map(|(key, tensor)| (name(key), tensor)).collect(),
         }
+    }
+
+    /// Whether a file is one of PyTorch's, by its first bytes.
+    pub fn is_torch_file(path: &Path) -> bool {
+        let mut head = [0; 2];
+        let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+        // A zip archive; a pickle, as PyTorch wrote them before version 1.6.
+        read.is_ok() && (head == *b"PK" || head[0] == 0x80)
     }
 
     /// Reads a safetensors file, under a memory map as long as that takes.
