@@ -137,13 +137,14 @@ def taylor(network, traced, points, exit_loss, labels):
 
 def unroll(network, points, final, labels, scale):
     """Fig. 7 as [1 + steps, samples]. Step 0 is the network's own last block; step k applies
-    h <- h + scale * F(h) once more. Cosine and ratio belong to the h a step starts from."""
-    block, h, after = network.blocks[-1], points[-1], final
+    h <- after(h + scale * F(h)) once more. Cosine and ratio belong to the h a step starts from."""
+    last, h, after = len(points) - 1, points[-1], final
+    block = network.blocks[last]
     rows = []
     for step in range(1 + UNROLLED_STEPS):
         with torch.no_grad():
             branch = block.branch(h) * (scale if step else 1.0)
-            after = h + branch if step else final
+            after = network.after(last, h + branch) if step else final
             judged = judgement(network.head(after), labels)
         rows.append(
             judged
