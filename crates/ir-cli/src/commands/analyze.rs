@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let started = Instant::now();
     if let Some(path) = &arguments.out {
         refuse_to_replace(path)?;
+        files::remove_unfinished(path)?;
     }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
     let dataset = data::open(&arguments.source)?;
