@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Results go to stdout, progress to stderr. Exit status: 0 done, 1 failed, 2 wrong usage,
 /// 130 or 143 interrupted (SIGINT, SIGTERM) after a checkpoint was written.
 #[derive(Debug, Parser)]
-#[command(name = "ir", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "ir", version = env!("IR_VERSION"), propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Threads to compute with; all cores by default. Results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let started = Instant::now();
     if let Some(path) = &arguments.out {
         refuse_to_replace(path)?;
+        files::remove_unfinished(path)?;
     }
     let strictness = match arguments.import.allow_unexpected {
         true => Strictness::AllowUnexpected,
