@@ -41,7 +41,7 @@ fn every_analysis_waits_for_its_training_and_the_report_for_all() {
         [
             "1-train 0,1",
             "2-analyze 0,1 aftercorr:1",
-            "3-report 0 afterok:2"
+            "3-report 0 afterok:1,afterok:2"
         ]
     );
     assert!(submitted(&graph, &[]).is_empty());
@@ -62,7 +62,7 @@ fn a_done_training_is_submitted_only_where_an_analysis_needs_its_number() {
         [
             "1-train 0,1",
             "2-analyze 0,1 aftercorr:1",
-            "3-report 0 afterok:2"
+            "3-report 0 afterok:1,afterok:2"
         ]
     );
 }
@@ -90,7 +90,7 @@ fn what_is_made_of_several_waits_for_the_whole_array() {
         [
             "1-train 0,1",
             "2-analyze 0,1 afterok:1",
-            "3-train 0 afterok:2"
+            "3-train 0 aftercorr:2"
         ]
     );
 }
