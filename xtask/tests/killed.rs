@@ -1,5 +1,6 @@
 //! A plan that is killed again and again, and started again by the same command.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! A plan on a real Slurm: this machine as a cluster of one node, where Slurm is installed.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! `cargo xtask reproduce --profile smoke` on a few synthetic images, and what it comes to.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
