@@ -1,17 +1,17 @@
 //! A plan that is killed again and again, and started again by the same command.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{assert_same, ir, outcome, smoke, unfinished};
+use common::{assert_same, images, ir, outcome, smoke, unfinished};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -39,17 +39,19 @@ const VICTIMS: [Victim; 3] = [Victim::All, Victim::Plan, Victim::Step];
 #[test]
 fn a_plan_killed_at_random_moments_comes_to_the_results_of_an_undisturbed_one() {
     let ir = ir();
-    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let mut undisturbed = Running::start(&ir, folders[0].path());
+    let images = images(&ir);
+    let start = |folder: &TempDir| Running::start(smoke(&ir, &images, folder.path()));
+    let folder = tempfile::tempdir().unwrap();
+    let mut undisturbed = start(&folder);
     let durations = DURING.map(|kind| undisturbed.duration(kind));
     assert!(undisturbed.end().success());
-    let expected = outcome(folders[0].path());
+    let expected = outcome(folder.path());
 
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let mut folder = tempfile::tempdir().unwrap();
     let mut kills = 0;
     while kills < KILLS {
-        let mut plan = Running::start(&ir, folder.path());
+        let mut plan = start(&folder);
         let (kind, duration) = (DURING[kills % 2], durations[kills % 2]);
         let killed = plan.begins(kind) && {
             thread::sleep(duration.mul_f64(random.random()));
@@ -64,7 +66,7 @@ fn a_plan_killed_at_random_moments_comes_to_the_results_of_an_undisturbed_one() 
             folder = tempfile::tempdir().unwrap();
         }
     }
-    assert!(Running::start(&ir, folder.path()).end().success());
+    assert!(start(&folder).end().success());
     check(&folder, &expected);
 }
 
@@ -80,8 +82,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(ir: &Path, out: &Path) -> Self {
-        let mut command = smoke(ir, out);
+    fn start(mut command: Command) -> Self {
         command.process_group(0).stdin(Stdio::null());
         let mut child = command
             .stdout(Stdio::piped())

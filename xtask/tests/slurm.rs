@@ -1,5 +1,6 @@
 //! A plan on a real Slurm: this machine as a cluster of one node, where Slurm is installed.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -10,15 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{assert_same, ir, outcome, smoke};
+use common::{RUNS, assert_same, images, ir, outcome, smoke};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-
-const RUNS: [&str; 2] = [
-    "resnet-32-synthetic10-seed0",
-    "single-representation-small-synthetic10-seed0",
-];
 
 /// How long anything may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -30,21 +26,28 @@ fn slurm_comes_to_what_this_machine_comes_to_also_where_jobs_are_stopped_and_kil
         return;
     };
     let ir = ir();
+    let images = images(&ir);
     let here = tempfile::tempdir().unwrap();
-    let local = smoke(&ir, here.path()).args(["--jobs", "2"]).status();
+    let local = smoke(&ir, &images, here.path())
+        .args(["--jobs", "2"])
+        .status();
     assert!(local.unwrap().success());
     let expected = outcome(here.path());
 
-    stopped_jobs_go_on(&cluster, &ir, &expected);
-    a_killed_job_fails_and_the_same_command_goes_on(&cluster, &ir, &expected);
+    let smoke = |out: &Path| smoke(&ir, &images, out);
+    stopped_jobs_go_on(&cluster, &smoke, &expected);
+    a_killed_job_fails_and_the_same_command_goes_on(&cluster, &smoke, &expected);
 }
+
+/// The command that carries out the plan into a folder.
+type Smoke<'a> = &'a dyn Fn(&Path) -> Command;
 
 type Outcome = std::collections::BTreeMap<String, Vec<u8>>;
 
 /// One training is put back into the queue by hand, the other because its time is nearly over.
-fn stopped_jobs_go_on(cluster: &Cluster, ir: &Path, expected: &Outcome) {
+fn stopped_jobs_go_on(cluster: &Cluster, smoke: Smoke<'_>, expected: &Outcome) {
     let out = cluster.folder.path().join("stopped jobs");
-    let (submitted, jobs) = cluster.submit(ir, &out);
+    let (submitted, jobs) = cluster.submit(smoke(&out));
     assert_eq!(jobs.len(), 3);
     let [first, second] = [0, 1].map(|task| format!("{}_{task}", jobs[0]));
     wait_for(|| run_file(&out, 0).exists());
@@ -58,7 +61,7 @@ fn stopped_jobs_go_on(cluster: &Cluster, ir: &Path, expected: &Outcome) {
         assert!(shown.contains(" Restarts=1 "), "{shown}");
     }
     assert_same(&outcome(&out), expected);
-    let nothing = cluster.reproduce(ir, &out).output().unwrap();
+    let nothing = cluster.reproduce(smoke(&out)).output().unwrap();
     let said = String::from_utf8(nothing.stdout).unwrap();
     assert!(said.contains("everything is done already"), "{said}");
 }
@@ -66,11 +69,11 @@ fn stopped_jobs_go_on(cluster: &Cluster, ir: &Path, expected: &Outcome) {
 /// SIGKILL to `ir`, as by the kernel when memory runs out.
 fn a_killed_job_fails_and_the_same_command_goes_on(
     cluster: &Cluster,
-    ir: &Path,
+    smoke: Smoke<'_>,
     expected: &Outcome,
 ) {
     let out = cluster.folder.path().join("killed");
-    let (submitted, _) = cluster.submit(ir, &out);
+    let (submitted, _) = cluster.submit(smoke(&out));
     wait_for(|| run_file(&out, 0).exists());
     let holder = fs::read(run_file(&out, 0).with_file_name(".lock")).unwrap();
     let holder: Value = serde_json::from_slice(&holder).unwrap();
@@ -80,7 +83,7 @@ fn a_killed_job_fails_and_the_same_command_goes_on(
     kill_process(process.unwrap(), Signal::KILL).unwrap();
     let ended = submitted.wait_with_output().unwrap();
     assert!(!ended.status.success());
-    let (again, jobs) = cluster.submit(ir, &out);
+    let (again, jobs) = cluster.submit(smoke(&out));
     assert!(!jobs.is_empty());
     assert!(again.wait_with_output().unwrap().status.success());
     assert_same(&outcome(&out), expected);
@@ -140,8 +143,8 @@ impl Cluster {
         command
     }
 
-    fn reproduce(&self, ir: &Path, out: &Path) -> Command {
-        let mut command = self.command(smoke(ir, out));
+    fn reproduce(&self, smoke: Command) -> Command {
+        let mut command = self.command(smoke);
         command.args([
             "--engine",
             "slurm",
@@ -153,9 +156,9 @@ impl Cluster {
     }
 
     /// Submits the plan and gives the command, which waits, and the numbers of the jobs.
-    fn submit(&self, ir: &Path, out: &Path) -> (Child, Vec<String>) {
+    fn submit(&self, smoke: Command) -> (Child, Vec<String>) {
         let mut child = self
-            .reproduce(ir, out)
+            .reproduce(smoke)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::graph::{Graph, Step};
@@ -82,12 +82,17 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-/// Asks Slurm to begin this job again, which ends it.
+/// Asks Slurm to begin this task again, which ends it. Its `SLURM_JOB_ID` may be that of the whole array.
 fn requeue() -> Result<()> {
-    let job = std::env::var("SLURM_JOB_ID").context("SLURM_JOB_ID is not set")?;
+    let number = |name| std::env::var(name).with_context(|| format!("{name} is not set"));
+    let (job, task) = (
+        number("SLURM_ARRAY_JOB_ID")?,
+        number("SLURM_ARRAY_TASK_ID")?,
+    );
+    let job = format!("{job}_{task}");
     println!("the job's time is nearly over: it goes back into the queue and then goes on");
     let asked = Command::new("scontrol").args(["requeue", &job]).status();
     let status = asked.context("scontrol could not be started")?;
-    anyhow::ensure!(status.success(), "scontrol requeue {job}: {status}");
+    ensure!(status.success(), "scontrol requeue {job}: {status}");
     Ok(())
 }

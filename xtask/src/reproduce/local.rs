@@ -37,7 +37,7 @@ enum State {
     Waiting,
     /// Another process is at it; this is said once.
     Elsewhere,
-    Running(Running),
+    Running(Box<Running>),
     Done,
     /// It failed, or was stopped before its end.
     Unfinished,

@@ -40,7 +40,7 @@ pub(super) enum Begun {
     /// Another process is at it, perhaps one that an earlier plan has left behind.
     Elsewhere,
     /// It runs.
-    Running(Running),
+    Running(Box<Running>),
 }
 
 /// A step that runs.
@@ -117,7 +117,7 @@ impl<'a> Workplace<'a> {
             }
             _ => println!("{title}"),
         }
-        Ok(Begun::Running(Running {
+        Ok(Begun::Running(Box::new(Running {
             child,
             title: title.to_owned(),
             command: shell::line(self.ir, &arguments),
@@ -127,7 +127,7 @@ impl<'a> Workplace<'a> {
             log,
             outputs: step.outputs.clone(),
             shown: self.shown,
-        }))
+        })))
     }
 
     /// Whether there is nothing to do about a step.

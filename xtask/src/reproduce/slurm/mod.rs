@@ -151,3 +151,6 @@ fn ended(mut sbatch: Child, id: &str) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
