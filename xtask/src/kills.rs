@@ -22,7 +22,12 @@ const NETWORK: &str = r#"{ "name": "tiny", "classes": 10, "stem_channels": 4,
              { "blocks": 1, "channels": 8, "entrance": { "transition": { "stride": 2 } } }] }"#;
 
 /// What a run has to agree in.
-const COMPARED: [&str; 2] = ["checkpoint.safetensors", "best.safetensors"];
+const COMPARED: [&str; 4] = [
+    "checkpoint.safetensors",
+    "best.safetensors",
+    "blocks.csv",
+    "exits.csv",
+];
 
 /// Arguments of `cargo xtask kills`.
 #[derive(Debug, clap::Args)]
@@ -146,7 +151,7 @@ impl<'a> Course<'a> {
 
     fn train(&self, name: &str, threads: usize) -> Result<Child> {
         let line = "train tiny.json --data images --batch-size 16 --epochs 15 --schedule 0:0.05 \
-                    --exits-every 0 --resume --out";
+                    --measure-every 3 --measure-samples 8 --resume --out";
         let mut command = self.command(line);
         command.args([name, "--threads", &threads.to_string()]);
         Ok(command.stderr(Stdio::piped()).spawn()?)

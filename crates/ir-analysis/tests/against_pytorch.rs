@@ -6,10 +6,10 @@
 mod pytorch;
 
 use candle_core::Tensor;
-use ir_analysis::results::{Group, Groups, Split, Unroll};
-use ir_analysis::{Number, Options, ReferenceExit, UnrollScale, analyze_split, trace};
+use ir_analysis::results::{Deletion, Estimation, Group, Groups, Split, Unroll};
+use ir_analysis::{Measure, Number, Options, ReferenceExit, UnrollScale, analyze_split, trace};
 use ir_models::ResidualNetwork;
-use pytorch::{Comparison, Fixture, all};
+use pytorch::{CASES, Comparison, Fixture, all};
 
 #[test]
 fn the_trace_is_that_of_pytorch() {
@@ -97,9 +97,66 @@ fn the_numbers_of_each_sample_are_those_of_pytorch() {
 fn is_per_sample(quantity: &str) -> bool {
     let elsewhere = is_average(quantity) || is_traced(quantity);
     !elsewhere
-        && !["shortcut.", "step."]
+        && !["shortcut.", "step.", "neighbours."]
             .iter()
             .any(|prefix| quantity.starts_with(prefix))
+}
+
+/// The measures of the neighbouring works, of each sample alone. Sizes with so many sets of blocks
+/// that PyTorch left them out are left out.
+#[test]
+fn the_neighbours_of_each_sample_are_those_of_pytorch() {
+    // One more than PyTorch takes all sets of.
+    const DRAWS: usize = 30;
+    for case in CASES {
+        let fixture = Fixture::open(case);
+        let (network, (images, labels)) = (fixture.network(), fixture.batch("evaluation"));
+        let options = Options {
+            measures: [Measure::Delete, Measure::Paths, Measure::Estimation].into(),
+            draws: DRAWS,
+            ..Options::default()
+        };
+        let alone = |sample| {
+            let batch = Ok::<_, ir_analysis::Error>(part(&images, &labels, (sample, 1)));
+            analyze_split(&*network, [batch], &options, &mut |_| {}).unwrap()
+        };
+        let samples: Vec<_> = (0..images.dim(0).unwrap()).map(alone).collect();
+        let mut comparison = fixture.compare(|quantity| quantity.starts_with("neighbours."));
+        let mut compare = |name: &str, rows: &dyn Fn(&Split) -> Vec<f64>| {
+            compare_samples(
+                &mut comparison,
+                &format!("neighbours.{name}"),
+                &samples,
+                rows,
+            );
+        };
+        let deletions = |split: &Split, value: fn(&Deletion) -> f64| {
+            let of_size = split.deletions.iter().map(|of_size| &of_size.draws);
+            let all = of_size.filter(|draws| draws.len() < DRAWS).flatten();
+            all.map(value).collect()
+        };
+        compare("delete_loss", &|split| deletions(split, |draw| draw.loss.0));
+        compare("delete_correct", &|split| {
+            deletions(split, |draw| draw.accuracy)
+        });
+        compare("path_norm", &|split| {
+            let all = split.paths.iter().filter(|paths| paths.sampled < DRAWS);
+            all.map(|paths| paths.gradient_norm.0).collect()
+        });
+        let estimations = |split: &Split, value: fn(&Estimation) -> f64| {
+            split.estimations.iter().map(value).collect()
+        };
+        compare("estimation_mean", &|split| {
+            estimations(split, |row| row.error.0)
+        });
+        compare("estimation_std", &|split| {
+            estimations(split, |row| row.error_std.0)
+        });
+        compare("estimation_distance", &|split| {
+            estimations(split, |row| row.distance.unwrap().0)
+        });
+        comparison.finish();
+    }
 }
 
 fn part(images: &Tensor, labels: &Tensor, (start, count): (usize, usize)) -> (Tensor, Tensor) {

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Results go to stdout, progress to stderr. Exit status: 0 done, 1 failed, 2 wrong usage,
 /// 130 or 143 interrupted (SIGINT, SIGTERM) after a checkpoint was written.
 #[derive(Debug, Parser)]
-#[command(name = "ir", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "ir", version = env!("IR_VERSION"), propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Threads to compute with; all cores by default. Results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -172,12 +172,14 @@ pub(crate) struct Train {
     #[command(flatten)]
     pub(crate) source: Source,
 
-    /// The folder to write: run.json, history.jsonl, checkpoint.safetensors, best.safetensors.
+    /// The folder to write: run.json, history.jsonl, blocks.csv, exits.csv,
+    /// checkpoint.safetensors, best.safetensors.
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
 
-    /// Passes over the training images; the paper's number by default.
-    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000))]
+    /// Passes over the training images; the paper's number by default, and with 0 the network is
+    /// only measured as it is before its first step.
+    #[arg(long, value_name = "N", value_parser = count(0..=1_000_000))]
     pub(crate) epochs: Option<usize>,
 
     /// Images in a step.
@@ -213,13 +215,14 @@ pub(crate) struct Train {
     #[arg(long, value_name = "N")]
     pub(crate) test_samples: Option<usize>,
 
-    /// Record the exits of the last stage every N epochs (and before the first); 0 for never.
+    /// Record every block's cosine, ratio and norms and every exit of the last stage each N epochs,
+    /// before the first and after the last, in blocks.csv and exits.csv; 0 for never.
     #[arg(long, default_value_t = 1, value_name = "N")]
-    pub(crate) exits_every: usize,
+    pub(crate) measure_every: usize,
 
     /// On the first N images of each split.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    pub(crate) exits_samples: usize,
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub(crate) measure_samples: usize,
 
     /// Keep the last N checkpoints, besides the one with the highest test accuracy.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = count(1..=1_000_000))]
@@ -276,10 +279,24 @@ pub(crate) struct Analyze {
     #[arg(long, value_name = "SIZE", value_parser = crate::memory::parse_size)]
     pub(crate) memory_limit: Option<u64>,
 
-    /// What to measure, separated by commas: cosine, exit-cosine, ratio, drop, exits, unroll,
-    /// taylor; everything by default.
-    #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
-    pub(crate) measures: Vec<ir_analysis::Measure>,
+    /// What to measure, separated by commas: the paper's cosine, exit-cosine, ratio, drop, exits,
+    /// unroll, taylor (these by default); of the works beside it delete, reorder, paths,
+    /// estimation, readouts; `paper` for the former, `all` for all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MEASURES",
+        default_value = "paper"
+    )]
+    pub(crate) measures: Vec<Measures>,
+
+    /// Random draws for each number of deleted or swapped blocks and each length of a path.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = count(1..=10_000))]
+    pub(crate) draws: usize,
+
+    /// What these draws are a function of.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub(crate) draw_seed: u64,
 
     /// Additional applications of the last block.
     #[arg(long, default_value_t = 20, value_name = "K", value_parser = count(0..=10_000))]
@@ -301,6 +318,22 @@ pub(crate) struct Analyze {
     /// Print the results as one JSON document instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// One or several measures by one name.
+#[derive(Debug, Clone)]
+pub(crate) struct Measures(pub(crate) Vec<ir_analysis::Measure>);
+
+impl std::str::FromStr for Measures {
+    type Err = ir_analysis::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(Self(match name {
+            "paper" => ir_analysis::Measure::PAPER.into(),
+            "all" => ir_analysis::Measure::all().collect(),
+            one => vec![one.parse()?],
+        }))
+    }
 }
 
 /// How someone else's network is read, and how its images are prepared. What is not given here is

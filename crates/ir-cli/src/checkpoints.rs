@@ -105,7 +105,14 @@ impl Checkpoints {
 
     /// Removes what a killed process has left half written.
     pub(crate) fn remove_unfinished(&self) -> Result<()> {
-        let files = [NEWEST, BEST, "run.json", "history.jsonl"];
+        let files = [
+            NEWEST,
+            BEST,
+            "run.json",
+            "history.jsonl",
+            "blocks.csv",
+            "exits.csv",
+        ];
         let ours = |name: &str| files.contains(&name) || step_of(name).is_some();
         Ok(files::remove_unfinished(&self.folder, ours)?)
     }

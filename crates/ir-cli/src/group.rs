@@ -118,6 +118,17 @@ impl Group {
         &self.runs[0].info
     }
 
+    /// Whether its runs were trained at all.
+    pub(crate) fn is_trained(&self) -> bool {
+        self.info().epochs > 0
+    }
+
+    /// The mean of a value over the runs that have it.
+    pub(crate) fn mean_of(&self, value: impl Fn(&Run) -> Option<f64>) -> Option<f64> {
+        let values: Vec<f64> = self.runs.iter().filter_map(value).collect();
+        Some(Summary::of_means(&values)?.mean)
+    }
+
     /// The stages, where a run has results.
     pub(crate) fn stages(&self) -> Option<&[Stage]> {
         self.splits_any().map(|results| results.stages.as_slice())

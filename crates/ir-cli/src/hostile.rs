@@ -13,18 +13,27 @@ use crate::{claims, figures};
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-/// What stands between the three files in the bytes of one input.
+/// What stands between the files in the bytes of one input.
 pub(crate) const SEPARATOR: u8 = 0x1e;
+
+/// The files of a run folder, in the order of an input.
+const FILES: [&str; 5] = [
+    "run.json",
+    "history.jsonl",
+    "blocks.csv",
+    "exits.csv",
+    "results.json",
+];
 
 thread_local! {
     static FOLDER: TempDir = tempfile::tempdir().expect("a folder");
 }
 
-/// `run.json`, `history.jsonl` and `results.json`, read and drawn.
+/// The files of a run folder, read and drawn.
 pub(crate) fn run_folder(content: &[u8]) {
     let folder = FOLDER.with(|folder| folder.path().to_path_buf());
     let mut parts = content.split(|&byte| byte == SEPARATOR);
-    for name in ["run.json", "history.jsonl", "results.json"] {
+    for name in FILES {
         let part = parts.next().unwrap_or_default();
         fs::write(folder.join(name), part).expect("a file");
     }
@@ -37,9 +46,9 @@ pub(crate) fn run_folder(content: &[u8]) {
         }
     };
     let groups = Group::collect(vec![run]).expect("one run is no twin");
-    let judged = claims::judge(&groups);
+    let judged = claims::judge(&groups, &[]);
     serde_json::to_string(&judged).expect("claims are plain data");
-    for figure in figures::all(&groups) {
+    for figure in figures::all(&groups, &[]) {
         drop(figure.svg);
     }
 }

@@ -8,6 +8,7 @@ mod checkpoints;
 mod claims;
 mod commands;
 mod data;
+mod family;
 mod figures;
 mod files;
 mod group;

@@ -102,20 +102,22 @@ impl Activations {
 }
 
 /// What training needs: data, weights with velocities and gradients, for each image of a batch two
-/// activations a block, and for each image of a batch that is evaluated a few: a network's
-/// memory is not given back between the two.
+/// activations a block, for each image of a batch that is evaluated a few, and for each of one
+/// that is measured what an analysis needs: memory is not given back between them.
 pub(crate) fn of_training(
     architecture: &Architecture,
     dataset: &Dataset,
     batch: usize,
     evaluation_batch: usize,
+    measured_batch: usize,
 ) -> u64 {
     let Activations { kept, largest } = Activations::of(architecture);
     let image = BATCHES * image_values(architecture);
     let training = batch as f64 * (kept + IN_FLIGHT * largest + image);
     let evaluation = evaluation_batch as f64 * (EVALUATED * largest + image);
     let weights = 3.0 * architecture.parameters().all as f64;
-    (PROGRAM + of_data(dataset) + VALUE * (weights + training + evaluation)) as u64
+    let measuring = measured_batch as f64 * Footprint::of_ours(architecture, 0.0).image;
+    (PROGRAM + of_data(dataset) + VALUE * (weights + training + evaluation) + measuring) as u64
 }
 
 /// What an analysis needs, in bytes.

@@ -5,17 +5,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ir_analysis::Number;
+use ir_analysis::results::Split;
+use ir_analysis::{Measure, Number, Options};
 use ir_data::{BatchOptions, Dataset, Loader};
-use ir_models::{Architecture, DataDescription, Position, ResNet, Trainer, TrainingSettings};
+use ir_models::{Architecture, DataDescription, Position, Trainer, TrainingSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::Checkpoints;
-use crate::run::{Epoch, EpochExit, EpochExits};
+use crate::run::{Columns, Epoch, GradientNormRatio};
 use crate::{data, files, interrupt, progress};
 
 /// Images of a batch where nothing is learned.
 pub(crate) const EVALUATION_BATCH: usize = 250;
+
+/// Images of a batch of which every block is measured, which takes more memory for each.
+pub(crate) const MEASURED_BATCH: usize = 50;
 
 /// Everything that the numbers of a run depend on. A resumed run must agree in all of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,8 +32,8 @@ pub(crate) struct Settings {
     pub(crate) augmentation: bool,
     pub(crate) train_samples: usize,
     pub(crate) test_samples: usize,
-    pub(crate) exits_every: usize,
-    pub(crate) exits_samples: usize,
+    pub(crate) measure_every: usize,
+    pub(crate) measure_samples: usize,
     pub(crate) data_checksum: String,
 }
 
@@ -42,8 +46,12 @@ pub(crate) struct Training<'a> {
     trainer: Trainer,
     images: Loader,
     test: Loader,
-    exits: [Loader; 2],
+    /// A fixed part of each split, on which blocks and exits are measured.
+    measured: [(&'static str, Loader); 2],
+    /// The first images of the training split, one batch.
+    first_batch: Loader,
     history: Vec<Epoch>,
+    columns: Columns,
 }
 
 impl<'a> Training<'a> {
@@ -60,23 +68,28 @@ impl<'a> Training<'a> {
             samples: Some(settings.train_samples),
             ..BatchOptions::training(settings.batch_size, settings.seed, normalization)
         };
-        let evaluation = |split, samples| {
-            data::evaluation(split, Some(samples), EVALUATION_BATCH, normalization)
-        };
-        let exits = settings.exits_samples.max(1);
+        let fixed =
+            |split, samples, batch| data::evaluation(split, Some(samples), batch, normalization);
+        let measured = |split| fixed(split, settings.measure_samples.max(1), MEASURED_BATCH);
         let mut history = crate::run::read_history(&folder.join("history.jsonl"))?;
         // What a run that was killed recorded after its last checkpoint happens again.
         let position = *trainer.position();
-        history.retain(|epoch| position.step > 0 && epoch.epoch <= position.epoch);
+        let mut columns = Columns::read(folder)?;
+        if position.step == 0 {
+            (history, columns) = (Vec::new(), Columns::default());
+        }
+        history.retain(|epoch| epoch.epoch <= position.epoch);
+        columns.keep_until(position.epoch);
         Ok(Self {
             folder,
             checkpoints,
             images: Loader::new(dataset.train().clone(), options)?,
-            test: evaluation(dataset.test(), settings.test_samples)?,
-            exits: [
-                evaluation(dataset.train(), exits)?,
-                evaluation(dataset.test(), exits)?,
+            test: fixed(dataset.test(), settings.test_samples, EVALUATION_BATCH)?,
+            measured: [
+                ("train", measured(dataset.train())?),
+                ("test", measured(dataset.test())?),
             ],
+            first_batch: fixed(dataset.train(), settings.batch_size, settings.batch_size)?,
             data: DataDescription {
                 dataset: Some(dataset.name().into()),
                 normalization: Some(ir_models::Normalization {
@@ -87,6 +100,7 @@ impl<'a> Training<'a> {
             settings,
             trainer,
             history,
+            columns,
         })
     }
 
@@ -112,6 +126,9 @@ impl<'a> Training<'a> {
         if self.trainer.position().batches == 0 {
             // What was killed between a checkpoint and this begins with it.
             self.keep_best()?;
+        }
+        if self.settings.epochs == 0 {
+            self.save()?;
         }
         while self.trainer.position().epoch < self.settings.epochs {
             let started = Instant::now();
@@ -159,19 +176,14 @@ impl<'a> Training<'a> {
     /// Evaluates the network as it is now and appends to the history.
     fn record(&mut self, sums: Option<&Position>, started: Instant) -> Result<()> {
         let position = *self.trainer.position();
-        let network = self.trainer.network();
-        let every = self.settings.exits_every;
+        let every = self.settings.measure_every;
         let last = position.epoch == self.settings.epochs;
-        let exits = if every > 0 && (position.epoch.is_multiple_of(every) || last) {
-            let [train, test] = &self.exits;
-            let exits = |loader: &Loader| exits(network, loader);
-            EpochExits {
-                train: exits(train)?,
-                test: exits(test)?,
-            }
+        let gradient_norm_ratio = if every > 0 && (position.epoch.is_multiple_of(every) || last) {
+            Some(self.measure(position.epoch)?)
         } else {
-            EpochExits::default()
+            None
         };
+        let network = self.trainer.network();
         let test = ir_analysis::evaluate(network, self.test.epoch(0).map(data::pair))?;
         let schedule = &self.settings.training.schedule;
         let epoch = Epoch {
@@ -183,7 +195,7 @@ impl<'a> Training<'a> {
             train_accuracy: sums.and_then(Position::accuracy),
             test_loss: Number(test.loss),
             test_accuracy: test.accuracy,
-            exits,
+            gradient_norm_ratio,
         };
         self.announce(&epoch);
         self.history.push(epoch);
@@ -193,6 +205,46 @@ impl<'a> Training<'a> {
             lines.push(b'\n');
         }
         files::write(&self.folder.join("history.jsonl"), &lines)
+    }
+
+    /// Measures blocks and exits on the fixed part of each split and appends to the columns.
+    fn measure(&mut self, epoch: usize) -> Result<GradientNormRatio> {
+        let measures = [
+            Measure::Cosine,
+            Measure::ExitCosine,
+            Measure::Ratio,
+            Measure::Exits,
+        ];
+        let options = Options {
+            measures: measures.into(),
+            ..Options::default()
+        };
+        let mut ratios = [None, None];
+        for (ratio, (name, images)) in ratios.iter_mut().zip(&self.measured) {
+            let batches = images.epoch(0).map(data::pair);
+            let network = self.trainer.network();
+            let split = ir_analysis::analyze_split(network, batches, &options, &mut |_| ())?;
+            let norms = match *name {
+                "train" => self.batch_norms()?,
+                _ => Vec::new(),
+            };
+            self.columns.add(epoch, name, &split, &norms);
+            *ratio = gradient_norm_ratio(&split);
+        }
+        self.columns.write(self.folder)?;
+        let [train, test] = ratios;
+        Ok(GradientNormRatio { train, test })
+    }
+
+    /// The norms of h_j in a pass that normalises by the batch: the first images of the training
+    /// split, as many as a step takes.
+    fn batch_norms(&self) -> Result<Vec<f64>> {
+        let Some(batch) = self.first_batch.epoch(0).next() else {
+            return Ok(Vec::new());
+        };
+        let (images, labels) = data::pair(batch)?;
+        let pass = self.trainer.network().training_pass(&images, &labels)?;
+        Ok(pass.representation_norms())
     }
 
     /// One line an epoch on stderr.
@@ -238,13 +290,14 @@ impl<'a> Training<'a> {
     }
 }
 
-/// The exits of the last stage, as the history has them.
-fn exits(network: &ResNet, loader: &Loader) -> Result<Vec<EpochExit>> {
-    let found = ir_analysis::exit_accuracies(network, loader.epoch(0).map(data::pair))?;
-    let exit = |exit: ir_analysis::ExitEvaluation| EpochExit {
-        after_block: exit.after_block,
-        accuracy: exit.accuracy,
-        loss: exit.loss,
-    };
-    Ok(found.into_iter().map(exit).collect())
+/// ‖∂L/∂h_1‖ / ‖∂L/∂h_k‖ with h_k behind the first block of the last stage.
+fn gradient_norm_ratio(split: &Split) -> Option<Number> {
+    let last_stage = split.blocks.last()?.stage;
+    let start = split
+        .blocks
+        .iter()
+        .position(|block| block.stage == last_stage)?;
+    let norm = |block: usize| split.blocks.get(block)?.grad_norm.map(f64::from);
+    let ratio = norm(1)? / norm(start + 1)?;
+    (start > 0).then_some(Number(ratio))
 }

@@ -89,8 +89,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-const TRAIN: &str =
-    "train tiny.json --data images --batch-size 16 --epochs 3 --schedule 0:0.05 --exits-samples 20";
+const TRAIN: &str = "train tiny.json --data images --batch-size 16 --epochs 3 --schedule 0:0.05 --measure-samples 20";
 
 #[test]
 fn models_have_the_papers_parameters() {
@@ -373,7 +372,7 @@ fn wrong_usage_is_status_2() {
         "analyze x --data y --measures hope",
         "models --xml",
         "--threads 0 models",
-        "train tiny.json --data images --out run --epochs 0",
+        "train tiny.json --data images --out run --keep 0",
         "train tiny.json --data images --out run --momentum nan",
         "train tiny.json --data images --out run --weight-decay -1",
         "analyze x --data y --unroll-steps 1000000000000000",

@@ -37,7 +37,7 @@ fn bytes(folder: &Path, name: &str) -> Vec<u8> {
 }
 
 const TRAIN: &str = "train tiny.json --data images --batch-size 16 --epochs 2 --schedule 0:0.05 \
-                     --exits-samples 20";
+                     --measure-samples 20";
 
 /// The history without the times, which are the machine's.
 fn history(folder: &Path, run: &str) -> Vec<Value> {

@@ -11,7 +11,9 @@ use serde_json::Value;
 mod common;
 use common::Sample;
 
-const FIGURES: [&str; 7] = ["fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "taylor"];
+const FIGURES: [&str; 8] = [
+    "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "taylor", "training",
+];
 
 /// A fresh folder of a test, kept after it so that one can look at what was drawn.
 fn folder(test: &str) -> PathBuf {
@@ -363,6 +365,19 @@ fn wrong_input_is_one_sentence_and_leaves_the_earlier_report() {
             "bad/history.jsonl: line 1: not an epoch: missing field",
         ),
         (
+            bad("blocks.csv", "epoch,split\n0,train\n"),
+            "bad/blocks.csv: not what `ir train` records: CSV deserialize error: record 1 \
+             (line: 2, byte: 12): missing field `block`",
+        ),
+        (
+            bad(
+                "exits.csv",
+                "epoch,split,after_block,accuracy,loss,entropy\n0,test,x,,,\n",
+            ),
+            "bad/exits.csv: not what `ir train` records: CSV deserialize error: record 1 \
+             (line: 2, byte: 46): field 2: invalid digit found in string",
+        ),
+        (
             bad(
                 "results.json",
                 &results.replacen("resnet-32", "resnet-38", 1),
@@ -384,6 +399,61 @@ fn wrong_input_is_one_sentence_and_leaves_the_earlier_report() {
         );
     }
     assert!(contents(&folder.join("out")) == before);
+}
+
+#[test]
+fn shared_networks_are_compared() {
+    let folder = folder("sharing");
+    let runs = [
+        "resnet-32",
+        "resnet-110-naive",
+        "resnet-110-ubn",
+        "resnet-110",
+    ];
+    for name in runs {
+        Sample::three_stages(name, 6, 1).write(&folder.join(name));
+    }
+    // One of them was never trained: it has norms at initialisation and nothing else.
+    let untrained = folder.join("resnet-110");
+    fs::remove_file(untrained.join("results.json")).expect("removed");
+    let description = read(&untrained.join("run.json")).replace("\"epochs\":8", "\"epochs\":0");
+    fs::write(untrained.join("run.json"), description).expect("written");
+    let history = read(&untrained.join("history.jsonl"));
+    let first = history.lines().next().expect("a line");
+    fs::write(untrained.join("history.jsonl"), first).expect("written");
+    report_well(&folder, &runs, "out");
+    let figures = ["fig8", "fig9", "fig9-norms"];
+    check_figures(&folder.join("out"), &[&FIGURES[..], &figures[..]].concat());
+    // The norms of the samples are twenty times as large with naive sharing, otherwise alike.
+    for (id, network, verdict) in [
+        (
+            "fig8-norms-explode",
+            "resnet-110-naive over resnet-110",
+            "held",
+        ),
+        ("fig9-norms-stay", "resnet-110-ubn over resnet-110", "held"),
+        ("fig9-all-parts-help", "", ""),
+        (
+            "table1-same-size",
+            "resnet-110-ubn less resnet-38",
+            "not_measured",
+        ),
+    ] {
+        let found = verdicts(&folder.join("out"), id);
+        let expected = if network.is_empty() {
+            Vec::new()
+        } else {
+            pairs(&[(network, verdict)])
+        };
+        assert_eq!(found, expected, "{id}");
+    }
+    let page = read(&folder.join("out/report.html"));
+    assert!(page.contains("<td class=\"nowrap\">resnet-110-naive</td>"));
+    assert!(!page.contains("<td class=\"nowrap\">resnet-110</td>"));
+    let svg = read(&folder.join("out/figures/fig9-norms.svg"));
+    assert!(svg.contains("UBN") && svg.contains("naive"));
+    // That of UBN is the same line in the samples.
+    assert!(!svg.contains("not shared"));
 }
 
 #[test]

@@ -18,7 +18,7 @@ const TINY: &str = r#"{ "name": "tiny", "classes": 10, "stem_channels": 4,
                { "blocks": 2, "channels": 8, "entrance": { "transition": { "stride": 2 } } }] }"#;
 
 const TRAIN: &str = "train tiny.json --data images --batch-size 16 --epochs 4 --schedule 0:0.05 \
-                     --exits-every 0 --threads 1";
+                     --measure-every 2 --measure-samples 8 --threads 1";
 
 /// A fresh folder with a few images and the tiny network in it.
 struct Place(tempfile::TempDir);
@@ -80,16 +80,21 @@ impl Place {
     }
 
     /// What a run comes to, without the times and the command line.
-    fn outcome(&self, folder: &str) -> (Vec<u8>, Vec<u8>, Vec<Value>) {
+    fn outcome(&self, folder: &str) -> ([Vec<u8>; 4], Vec<Value>) {
         let history = text(&self.bytes(&format!("{folder}/history.jsonl")));
         let without_time = |line: &str| {
             let mut epoch: Value = serde_json::from_str(line).unwrap();
             epoch["seconds"] = Value::Null;
             epoch
         };
+        let files = [
+            "checkpoint.safetensors",
+            "best.safetensors",
+            "blocks.csv",
+            "exits.csv",
+        ];
         (
-            self.bytes(&format!("{folder}/checkpoint.safetensors")),
-            self.bytes(&format!("{folder}/best.safetensors")),
+            files.map(|file| self.bytes(&format!("{folder}/{file}"))),
             history.lines().map(without_time).collect(),
         )
     }
@@ -159,12 +164,13 @@ fn the_last_checkpoints_and_the_best_are_kept() {
                 .iter()
                 .map(|s| format!("checkpoint-{s:09}.safetensors")),
         );
-        expected.extend(["history.jsonl", "run.json"].map(String::from));
+        let others = ["blocks.csv", "exits.csv", "history.jsonl", "run.json"];
+        expected.extend(others.map(String::from));
         expected.sort();
         assert_eq!(place.names(&folder), expected);
     }
     // The best is what the run had written at the epoch with the highest test accuracy.
-    let (_, best, history) = place.outcome("keep1");
+    let ([_, best, ..], history) = place.outcome("keep1");
     let accuracy = |epoch: &Value| epoch["test_accuracy"].as_f64().unwrap();
     let highest = history[1..].iter().map(accuracy).fold(0.0, f64::max);
     let epoch = history[1..]

@@ -44,11 +44,11 @@ pub struct Architecture {
     pub head_pooling: usize,
 }
 
-fn cifar_image() -> [usize; 3] {
+pub(crate) fn cifar_image() -> [usize; 3] {
     [3, 32, 32]
 }
 
-fn head_pooling() -> usize {
+pub(crate) fn head_pooling() -> usize {
     8
 }
 
@@ -173,80 +173,7 @@ pub struct BlockPlan {
     pub initial_gamma: f32,
 }
 
-/// Names that [`Architecture::named`] knows, in the paper's order.
-pub const NAMES: [&str; 10] = [
-    "resnet-32",
-    "resnet-38",
-    "resnet-56",
-    "resnet-110",
-    "resnet-110-ubn",
-    "resnet-146-ubn",
-    "resnet-182-ubn",
-    "single-representation",
-    "avg-pooling",
-    "wide",
-];
-
 impl Architecture {
-    /// A network of the paper (section 4, appendix A) by name, one of [`NAMES`].
-    ///
-    /// # Errors
-    /// [`Error::UnknownArchitecture`] with the known names.
-    pub fn named(name: &str, classes: usize) -> Result<Self> {
-        let transition = Entrance::Transition { stride: 2 };
-        let resnet = |blocks, sharing: Option<Sharing>| {
-            let stages = [(16, Entrance::Same), (32, transition), (64, transition)];
-            let stage = |(channels, entrance)| Stage {
-                sharing: sharing.clone(),
-                ..stage(blocks, channels, entrance)
-            };
-            (16, stages.map(stage).to_vec())
-        };
-        // "Unshared batch normalisation" (section 4.5): from the sixth block of a stage on, one
-        // block whose steps have their own batch norms.
-        let ubn = Some(Sharing {
-            first: 5,
-            statistics: Scope::Step,
-            affine: Scope::Step,
-            initial_gamma: 0.1,
-        });
-        let (stem_channels, stages) = match name {
-            "resnet-32" => resnet(5, None),
-            "resnet-38" => resnet(6, None),
-            "resnet-56" => resnet(9, None),
-            "resnet-110" => resnet(18, None),
-            "resnet-110-ubn" => resnet(18, ubn),
-            "resnet-146-ubn" => resnet(24, ubn),
-            "resnet-182-ubn" => resnet(30, ubn),
-            "single-representation" => (100, vec![stage(10, 100, Entrance::Same)]),
-            "avg-pooling" => (
-                150,
-                vec![
-                    stage(10, 150, Entrance::Same),
-                    stage(10, 150, Entrance::AveragePooling),
-                    stage(10, 150, Entrance::AveragePooling),
-                ],
-            ),
-            "wide" => (
-                16,
-                vec![
-                    stage(4, 160, Entrance::Transition { stride: 1 }),
-                    stage(5, 320, transition),
-                    stage(5, 640, transition),
-                ],
-            ),
-            _ => return Err(Error::UnknownArchitecture { name: name.into() }),
-        };
-        Ok(Self {
-            name: name.into(),
-            classes,
-            image: cifar_image(),
-            stem_channels,
-            stages,
-            head_pooling: head_pooling(),
-        })
-    }
-
     /// Reads an architecture from JSON and checks it.
     ///
     /// # Errors
@@ -435,12 +362,3 @@ const MOST_BLOCKS: usize = 4096;
 /// Nor does an architecture have more parameters, which are 4 GiB; the paper's largest has 46
 /// million.
 const MOST_PARAMETERS: usize = 1 << 30;
-
-fn stage(blocks: usize, channels: usize, entrance: Entrance) -> Stage {
-    Stage {
-        blocks,
-        channels,
-        entrance,
-        sharing: None,
-    }
-}

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::architecture::NAMES;
 use crate::import::ImportProblem;
+use crate::names::NAMES;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,7 +13,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A name that is not one of the paper's networks.
-    #[error("no network is called `{name}`; known are {}", NAMES.join(", "))]
+    #[error(
+        "no network is called `{name}`; known are {}, and resnet-D for every depth D = 6n + 2, \
+         with the same endings",
+        NAMES.join(", ")
+    )]
     UnknownArchitecture {
         /// The name asked for.
         name: String,

@@ -33,6 +33,7 @@ pub mod import;
 mod initialize;
 mod layout;
 mod mapped;
+mod names;
 mod network;
 mod optimizer;
 mod pass;
@@ -40,12 +41,11 @@ mod resnet;
 mod schedule;
 mod trainer;
 
-pub use architecture::{
-    Architecture, BlockPlan, Entrance, NAMES, ParameterCount, Scope, Sharing, Stage,
-};
+pub use architecture::{Architecture, BlockPlan, Entrance, ParameterCount, Scope, Sharing, Stage};
 pub use checkpoint::{Checkpoint, DataDescription, FORMAT_VERSION, Normalization};
 pub use error::{Error, Result};
 pub use layout::{Kind, TensorSpec};
+pub use names::NAMES;
 pub use network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
 pub use optimizer::{Sgd, WeightDecayCovers};
 pub use pass::TrainingPass;

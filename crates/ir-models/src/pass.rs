@@ -49,6 +49,36 @@ impl TrainingPass {
         with_spec.filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (spec, gradient)))
     }
 
+    /// √(mean of ‖h_j‖² over the batch), j = 0 … L, with every batch norm on the statistics of this
+    /// batch: how large the representations are while the network trains. (An evaluation uses
+    /// running statistics, which before the first steps leave everything as it is.)
+    ///
+    /// They follow from the statistics of the batch norms that read h_j: Σ_c H W (μ_c² + σ_c²).
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use ir_models::{Architecture, ResNet};
+    /// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+    /// let images = Tensor::ones((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let labels = Tensor::new(&[3u32, 7], &Device::Cpu)?;
+    /// let norms = network.training_pass(&images, &labels)?.representation_norms();
+    /// assert_eq!(norms.len(), 16);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn representation_norms(&self) -> Vec<f64> {
+        let samples = self.logits.dims()[0];
+        let norm = |statistics: &ChannelStatistics| {
+            let squares = statistics.mean.iter().zip(&statistics.variance);
+            let per_place: f64 = squares
+                .map(|(&mean, &variance)| f64::from(mean).powi(2) + f64::from(variance))
+                .sum();
+            (per_place * statistics.count as f64 / samples as f64).sqrt()
+        };
+        // Of the two batch norms of a block, the first reads h_j; that of the head reads h_L.
+        let reads_h = self.statistics.iter().step_by(2);
+        reads_h.map(|(_, statistics)| norm(statistics)).collect()
+    }
+
     /// The statistics of each batch norm's input, in the order in which the pass met them.
     pub(crate) fn statistics(&self) -> &[(BatchNorm, ChannelStatistics)] {
         &self.statistics

@@ -4,9 +4,7 @@
 
 mod pytorch;
 
-use ir_models::{
-    Checkpoint, DataDescription, ResidualNetwork, Schedule, Sgd, Trainer, TrainingSettings,
-};
+use ir_models::{Checkpoint, DataDescription, Schedule, Sgd, Trainer, TrainingSettings};
 use pytorch::{CASES, Fixture, all};
 
 #[test]

@@ -12,7 +12,9 @@ pub(crate) enum Name {
     Smoke,
     /// Two small networks, within 15 minutes on four CPU cores.
     Quick,
-    /// The paper's four networks, a twentieth of its epochs: a night on four CPU cores.
+    /// Every comparison of the paper once, in a few epochs: two hours on four CPU cores.
+    Short,
+    /// The paper's networks, about a twentieth of its epochs: a night on four CPU cores.
     Standard,
     /// The paper's epochs, seeds and data sets.
     Paper,
@@ -23,6 +25,7 @@ impl fmt::Display for Name {
         f.write_str(match self {
             Self::Smoke => "smoke",
             Self::Quick => "quick",
+            Self::Short => "short",
             Self::Standard => "standard",
             Self::Paper => "paper",
         })
@@ -51,8 +54,8 @@ pub(super) struct Training {
     /// On how many images of the test split it is evaluated; on all of them if `None`.
     pub(super) test_images: Option<usize>,
     pub(super) schedule: Schedule,
-    /// Accuracy after every exit is recorded every so many epochs (Fig. 5).
-    pub(super) exits_every: u32,
+    /// Blocks and exits are measured every so many epochs (Fig. 5, 8 and the appendix).
+    pub(super) measure_every: u32,
 }
 
 /// What `ir train` is asked to train.
@@ -99,6 +102,7 @@ pub(super) fn of(name: Name) -> &'static Profile {
     match name {
         Name::Smoke => &SMOKE,
         Name::Quick => &QUICK,
+        Name::Short => &SHORT,
         Name::Standard => &STANDARD,
         Name::Paper => &PAPER,
     }
@@ -121,7 +125,7 @@ const DEFAULT: Training = Training {
     train_images: None,
     test_images: None,
     schedule: Schedule::Scaled,
-    exits_every: 1,
+    measure_every: 1,
 };
 
 static SMOKE: Profile = Profile {
@@ -162,28 +166,75 @@ static QUICK: Profile = Profile {
     synthetic_will_do: true,
 };
 
+/// A network of the Table 1 family in so few epochs that each has to count: as in [`QUICK`].
+const fn short(name: &'static str, dataset: Dataset) -> Training {
+    Training {
+        model: Model::Named(name),
+        dataset,
+        epochs: 12,
+        schedule: Schedule::Pieces("0:0.1,8:0.01,11:0.001"),
+        ..DEFAULT
+    }
+}
+
+/// A network that is measured as it begins, for Fig. 8 and 9, and not trained.
+const fn initial(name: &'static str, dataset: Dataset) -> Training {
+    Training {
+        model: Model::Named(name),
+        dataset,
+        epochs: 0,
+        ..DEFAULT
+    }
+}
+
+static SHORT: Profile = Profile {
+    trainings: &[
+        initial("resnet-110", Dataset::Cifar10),
+        initial("resnet-110-naive-gamma", Dataset::Cifar10),
+        initial("resnet-110-statistics", Dataset::Cifar10),
+        initial("resnet-110-statistics-gamma", Dataset::Cifar10),
+        initial("resnet-110-batch-norm", Dataset::Cifar10),
+        short("resnet-38", Dataset::Cifar10),
+        short("resnet-110-ubn", Dataset::Cifar10),
+        short("resnet-110-naive", Dataset::Cifar10),
+        short("resnet-32", Dataset::Cifar10),
+        short("resnet-32", Dataset::Cifar100),
+        Training {
+            epochs: 3,
+            schedule: Schedule::Pieces("0:0.1,2:0.01"),
+            ..short("single-representation", Dataset::Cifar10)
+        },
+    ],
+    analyzed_images: Some(2_000),
+    synthetic_will_do: false,
+};
+
+/// A training of the standard profile, with the paper's schedule in proportion.
+const fn standard(name: &'static str, dataset: Dataset, epochs: u32) -> Training {
+    Training {
+        model: Model::Named(name),
+        dataset,
+        epochs,
+        ..DEFAULT
+    }
+}
+
 static STANDARD: Profile = Profile {
     trainings: &[
-        Training {
-            model: Model::Named("resnet-110"),
-            epochs: 15,
-            ..DEFAULT
-        },
-        Training {
-            model: Model::Named("single-representation"),
-            epochs: 10,
-            ..DEFAULT
-        },
-        Training {
-            model: Model::Named("avg-pooling"),
-            epochs: 5,
-            ..DEFAULT
-        },
-        Training {
-            model: Model::Named("wide"),
-            epochs: 5,
-            ..DEFAULT
-        },
+        standard("resnet-32", Dataset::Cifar10, 15),
+        standard("resnet-32", Dataset::Cifar100, 15),
+        standard("resnet-38", Dataset::Cifar10, 15),
+        standard("resnet-56", Dataset::Cifar10, 15),
+        standard("resnet-110", Dataset::Cifar10, 15),
+        standard("resnet-110-ubn", Dataset::Cifar10, 15),
+        standard("resnet-110-naive", Dataset::Cifar10, 15),
+        standard("resnet-110-naive-gamma", Dataset::Cifar10, 15),
+        standard("resnet-110-statistics", Dataset::Cifar10, 15),
+        standard("resnet-110-statistics-gamma", Dataset::Cifar10, 15),
+        standard("resnet-110-batch-norm", Dataset::Cifar10, 15),
+        standard("single-representation", Dataset::Cifar10, 10),
+        standard("avg-pooling", Dataset::Cifar10, 5),
+        standard("wide", Dataset::Cifar10, 5),
     ],
     analyzed_images: Some(2_000),
     synthetic_will_do: false,
@@ -207,7 +258,7 @@ const fn as_in_paper(name: &'static str, dataset: Dataset, epochs: u32) -> Train
         dataset,
         epochs,
         schedule: Schedule::Paper,
-        exits_every: 10,
+        measure_every: 10,
         ..DEFAULT
     }
 }
@@ -222,6 +273,19 @@ static PAPER: Profile = Profile {
         table_1("resnet-56", Dataset::Cifar100),
         table_1("resnet-110", Dataset::Cifar10),
         table_1("resnet-110", Dataset::Cifar100),
+        table_1("resnet-110-ubn", Dataset::Cifar10),
+        table_1("resnet-110-ubn", Dataset::Cifar100),
+        table_1("resnet-146-ubn", Dataset::Cifar10),
+        table_1("resnet-146-ubn", Dataset::Cifar100),
+        table_1("resnet-182-ubn", Dataset::Cifar10),
+        table_1("resnet-182-ubn", Dataset::Cifar100),
+        // Fig. 8 and 9.
+        table_1("resnet-110-naive", Dataset::Cifar10),
+        table_1("resnet-110-naive", Dataset::Cifar100),
+        table_1("resnet-110-naive-gamma", Dataset::Cifar10),
+        table_1("resnet-110-statistics", Dataset::Cifar10),
+        table_1("resnet-110-statistics-gamma", Dataset::Cifar10),
+        table_1("resnet-110-batch-norm", Dataset::Cifar10),
         as_in_paper("single-representation", Dataset::Cifar10, 200),
         as_in_paper("single-representation", Dataset::Cifar100, 200),
         as_in_paper("avg-pooling", Dataset::Cifar10, 100),
@@ -235,13 +299,15 @@ static PAPER: Profile = Profile {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn every_architecture_file_is_there() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for name in [Name::Smoke, Name::Quick, Name::Standard, Name::Paper] {
-            for training in of(name).trainings {
+        for name in Name::value_variants() {
+            for training in of(*name).trainings {
                 if let Model::File(_, path) = training.model {
                     assert!(root.join(path).is_file(), "{path}");
                 }
@@ -252,7 +318,9 @@ mod tests {
     #[test]
     fn the_paper_profile_trains_four_seeds_of_table_1() {
         let runs: usize = PAPER.trainings.iter().map(|t| t.seeds.len()).sum();
-        assert_eq!(runs, 4 * 4 * 2 + 3 * 2);
+        // Seven networks of Table 1 and the naive one on both data sets, four ablations on one, the
+        // other three networks once on each.
+        assert_eq!(runs, 4 * (8 * 2 + 4) + 3 * 2);
         assert_eq!(PAPER.datasets().len(), 2);
     }
 }

@@ -23,6 +23,7 @@ const LAYERS: [(&str, &[&str]); 9] = [
             "ir-tensor-ops",
         ],
     ),
+    ("ir-examples", &["ir-analysis", "ir-models"]),
     ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),
     ("ir-analysis", &["ir-models", "ir-tensor-ops"]),
     ("ir-data", &["ir-pickle", "ir-tensor-ops"]),

@@ -16,7 +16,7 @@ pub(super) fn test(results: &Results) -> Option<&Split> {
 }
 
 /// The mean; `None` of nothing.
-fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub(super) fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let (sum, count) = values
         .into_iter()
         .fold((0.0, 0usize), |(s, c), v| (s + v, c + 1));
@@ -280,9 +280,7 @@ mod tests {
                 .enumerate()
                 .map(|(j, &of)| block(j, of))
                 .collect(),
-            exits: Vec::new(),
-            unroll: Vec::new(),
-            taylor: Vec::new(),
+            ..Split::default()
         };
         let last = blocks.len() - 1;
         let stages = (0..=blocks[last].0).map(|stage| Stage {

@@ -11,9 +11,12 @@ use ir_analysis::results::Results;
 use serde::Serialize;
 
 use crate::group::{Group, Summary};
+use crate::run::Run;
 
+mod comparisons;
 mod criteria;
 mod measures;
+mod recorded;
 
 /// The version of `claims.json`.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -86,6 +89,23 @@ pub(crate) enum Unit {
     Plain,
 }
 
+/// Where a claim's number comes from.
+enum Measure {
+    /// The analysis of the trained network.
+    Analysis(fn(&Results) -> Option<f64>),
+    /// What was recorded while it trained.
+    Training(fn(&Run) -> Option<f64>),
+}
+
+impl Measure {
+    fn of(&self, run: &Run) -> Option<f64> {
+        match self {
+            Self::Analysis(measure) => measure(run.results.as_ref()?),
+            Self::Training(measure) => measure(run),
+        }
+    }
+}
+
 /// A claim of the paper and its criterion.
 struct Claim {
     /// Its name in `claims.json`.
@@ -98,8 +118,8 @@ struct Claim {
     criterion: &'static str,
     /// Which networks it is about.
     scope: Scope,
-    /// The number; `None` where the results do not hold what it needs.
-    measure: fn(&Results) -> Option<f64>,
+    /// The number; `None` where the run does not hold what it needs.
+    measure: Measure,
     /// What the number has to keep.
     limit: Limit,
     /// How it is written.
@@ -162,9 +182,9 @@ pub(crate) struct SeedValue {
     pub(crate) value: Number,
 }
 
-/// Judges every claim on every network that it is about. A claim about none of the networks is
-/// left out.
-pub(crate) fn judge(groups: &[Group]) -> Vec<Judged> {
+/// Judges every claim on every network that it is about, then the comparisons between networks. A
+/// claim about none of them is left out. `untrained` networks are only compared with.
+pub(crate) fn judge(groups: &[Group], untrained: &[Group]) -> Vec<Judged> {
     let judged = criteria::CLAIMS.iter().map(|claim| Judged {
         id: claim.id,
         figure: claim.figure,
@@ -177,6 +197,7 @@ pub(crate) fn judge(groups: &[Group]) -> Vec<Judged> {
     });
     judged
         .filter(|judged| !judged.networks.is_empty())
+        .chain(comparisons::judge(groups, untrained))
         .collect()
 }
 
@@ -193,27 +214,43 @@ fn finding(claim: &Claim, group: &Group) -> Option<Finding> {
     if results().next().is_none() && claim.scope != Scope::All {
         return None;
     }
-    let seeds: Vec<SeedValue> = results()
-        .filter_map(|(seed, results)| {
-            let value = Number((claim.measure)(results)?);
-            Some(SeedValue { seed, value })
-        })
-        .collect();
+    let seeds = group.runs.iter().filter_map(|run| {
+        let value = Number(claim.measure.of(run)?);
+        let seed = run.info.seed;
+        Some(SeedValue { seed, value })
+    });
+    Some(found(
+        group.title.clone(),
+        &group.info().dataset,
+        seeds.collect(),
+        claim.limit,
+        claim.unit,
+    ))
+}
+
+/// What the numbers of the seeds come to: their mean is judged.
+fn found(
+    network: String,
+    dataset: &str,
+    seeds: Vec<SeedValue>,
+    limit: Limit,
+    unit: Unit,
+) -> Finding {
     let values: Vec<f64> = seeds.iter().map(|seed| seed.value.0).collect();
     let summary = Summary::of_means(&values);
-    Some(Finding {
-        network: group.title.clone(),
-        dataset: group.info().dataset.clone(),
+    Finding {
+        network,
+        dataset: dataset.to_owned(),
         mean: summary.map(|summary| Number(summary.mean)),
         deviation: summary.and_then(|summary| summary.deviation).map(Number),
         seeds,
         verdict: match summary {
             None => Verdict::NotMeasured,
-            Some(summary) if claim.limit.kept_by(summary.mean) => Verdict::Held,
+            Some(summary) if limit.kept_by(summary.mean) => Verdict::Held,
             Some(_) => Verdict::NotHeld,
         },
-        text: summary.map_or(String::new(), |summary| claim.unit.text(summary)),
-    })
+        text: summary.map_or(String::new(), |summary| unit.text(summary)),
+    }
 }
 
 impl Unit {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
-use ir_analysis::{Measure, Options, ReferenceExit, UnrollScale};
+use ir_analysis::{Measure, Options, Readouts, ReferenceExit, UnrollScale};
 use ir_models::import::Strictness;
 use serde_json::json;
 
@@ -25,6 +25,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let started = Instant::now();
     if let Some(path) = &arguments.out {
         refuse_to_replace(path)?;
+        files::remove_unfinished(path)?;
     }
     let strictness = match arguments.import.allow_unexpected {
         true => Strictness::AllowUnexpected,
@@ -174,14 +175,17 @@ impl Analysis<'_> {
                 Reference::Final => ReferenceExit::Final,
             },
             unroll_steps: self.arguments.unroll_steps,
+            draws: self.arguments.draws,
+            draw_seed: self.arguments.draw_seed,
             ..Options::default()
         };
-        if !self.arguments.measures.is_empty() {
-            options.measures = self.arguments.measures.iter().copied().collect();
-        }
+        let measures = self.arguments.measures.iter();
+        options.measures = measures.flat_map(|some| some.0.iter().copied()).collect();
         let last_is_transition = self.subject.network().blocks().pop();
         let last_is_transition = last_is_transition.is_some_and(|block| block.transition);
-        if self.arguments.measures.is_empty() && last_is_transition {
+        let mut measures = self.arguments.measures.iter();
+        let named = measures.any(|some| some.0 == [Measure::Unroll]);
+        if last_is_transition && !named && options.measures.contains(&Measure::Unroll) {
             // A network of someone else's may have one block a stage.
             progress::say("the last block changes the shape of h, so that it cannot be unrolled");
             options.measures.remove(&Measure::Unroll);
@@ -190,7 +194,25 @@ impl Analysis<'_> {
             options.unroll_scales = vec![UnrollScale::UNSCALED];
             options.unroll_scales.extend(self.unroll_scale()?);
         }
+        if options.measures.contains(&Measure::Readouts) {
+            options.readouts = Some(self.readouts()?);
+        }
         Ok(options)
+    }
+
+    /// Trained on the training split whatever split is measured.
+    fn readouts(&self) -> Result<Readouts> {
+        ensure!(
+            self.images.len(SplitName::Train).is_some(),
+            "{}: readouts are trained on a training split, and it has none; leave `readouts` out of \
+             --measures",
+            self.arguments.source.data
+        );
+        let spinner = progress::spinner("training the linear readouts on the training split");
+        let batches = self.batches(SplitName::Train)?.map(data::pair);
+        let readouts = ir_analysis::fit_readouts(self.subject.network(), batches)?;
+        spinner.finish_and_clear();
+        Ok(readouts)
     }
 
     /// The scale that is asked for; none where it would be chosen on a split that is not there.

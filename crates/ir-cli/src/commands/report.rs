@@ -13,7 +13,7 @@ use crate::run::Run;
 pub(crate) fn run(arguments: &Report) -> Result<ExitCode> {
     let runs = arguments.runs.iter().map(|folder| Run::read(folder));
     let groups = Group::collect(runs.collect::<Result<_>>()?)?;
-    let page = report::write(&groups, &arguments.out)?;
+    let page = report::write(groups, &arguments.out)?;
     writeln!(std::io::stdout().lock(), "{}", page.display())?;
     Ok(ExitCode::SUCCESS)
 }

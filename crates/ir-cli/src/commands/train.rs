@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::HumanCount;
 use ir_data::Dataset;
-use ir_models::{Architecture, ResNet, Sgd, Trainer, TrainingSettings};
+use ir_models::{Architecture, NAMES, ResNet, Sgd, Trainer, TrainingSettings};
 
 use crate::arguments::{Device, Train};
 use crate::checkpoints::Checkpoints;
 use crate::run::{LearningRate, Optimizer, Parameters, RunInfo, SCHEMA_VERSION};
-use crate::training::{EVALUATION_BATCH, Settings, Training};
+use crate::training::{EVALUATION_BATCH, MEASURED_BATCH, Settings, Training};
 use crate::{data, files, interrupt, lock, machine, memory, network};
 
 pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
@@ -30,9 +30,12 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
     let _held = held.map_or_else(|| lock::take(out), Ok)?;
     interrupt::listen()?;
     let (architecture, batch) = (&settings.architecture, settings.batch_size);
-    let exits = settings.exits_samples.min(settings.train_samples);
-    let evaluated = EVALUATION_BATCH.min(settings.test_samples.max(exits));
-    let needed = memory::of_training(architecture, &dataset, batch, evaluated);
+    let evaluated = EVALUATION_BATCH.min(settings.test_samples);
+    let measured = match settings.measure_every {
+        0 => 0,
+        _ => MEASURED_BATCH.min(settings.measure_samples.max(1)),
+    };
+    let needed = memory::of_training(architecture, &dataset, batch, evaluated, measured);
     memory::announce(needed, batch);
     let mut checkpoints = Checkpoints::new(out, arguments.keep);
     checkpoints.remove_unfinished()?;
@@ -78,8 +81,8 @@ fn settings(arguments: &Train, dataset: &Dataset) -> Result<Settings> {
         augmentation: !arguments.no_augmentation,
         train_samples: first(arguments.train_samples, dataset.train().len()),
         test_samples: first(arguments.test_samples, dataset.test().len()),
-        exits_every: arguments.exits_every,
-        exits_samples: arguments.exits_samples,
+        measure_every: arguments.measure_every,
+        measure_samples: arguments.measure_samples,
         data_checksum: data::checksum(dataset),
     })
 }
@@ -136,7 +139,7 @@ fn scaled_down(settings: &Settings, dataset: &Dataset) -> Result<Vec<String>> {
     let count = |n: usize| HumanCount(n as u64);
     let mut clauses = Vec::new();
     match Architecture::named(name, dataset.classes().len()) {
-        Ok(paper) if paper == settings.architecture => {}
+        Ok(paper) if paper == settings.architecture && NAMES.contains(&name.as_str()) => {}
         _ => clauses.push(format!(
             "{name} is not a network of the paper ({} blocks, {} trainable parameters)",
             settings.architecture.blocks().len(),

@@ -8,6 +8,8 @@
 
 use std::fmt::Write as _;
 
+use crate::family::SHARINGS;
+
 /// Number of steps of [`Colour::Ramp`].
 pub(crate) const RAMP: usize = 16;
 
@@ -28,12 +30,16 @@ pub(crate) enum Colour {
     Train,
     /// The gradient of the loss with the head plugged in at the block itself.
     ExitGradient,
+    /// The same on the training split.
+    TrainExitGradient,
     /// What a first-order prediction leaves out.
     Remainder,
     /// Samples that the reference exit classifies correctly.
     Correct,
     /// Samples that the reference exit is undecided about.
     Borderline,
+    /// A way to share the blocks, by its index in [`crate::family::SHARINGS`].
+    Sharing(usize),
     /// A block's place between the first shown (0) and the last (`RAMP` − 1).
     Ramp(usize),
 }
@@ -50,8 +56,18 @@ const RAMP_DARK: [&str; RAMP] = [
     "#38b977", "#4ec36b", "#67cc5c", "#84d44b", "#a2da37", "#c2df23", "#e2e418", "#fde725",
 ];
 
+/// Black and six colours of the palette, for light pages.
+const SHARING_LIGHT: [&str; SHARINGS.len()] = [
+    "#1a1a1a", "#d55e00", "#e69f00", "#56b4e9", "#0072b2", "#cc79a7", "#009e73",
+];
+
+/// The same for dark pages.
+const SHARING_DARK: [&str; SHARINGS.len()] = [
+    "#e8eaed", "#ee7b30", "#e69f00", "#56b4e9", "#3f9fdb", "#cc79a7", "#1fc196",
+];
+
 impl Colour {
-    const NAMED: [Self; 10] = [
+    const NAMED: [Self; 11] = [
         Self::Ink,
         Self::Muted,
         Self::Grid,
@@ -59,6 +75,7 @@ impl Colour {
         Self::Test,
         Self::Train,
         Self::ExitGradient,
+        Self::TrainExitGradient,
         Self::Remainder,
         Self::Correct,
         Self::Borderline,
@@ -80,9 +97,11 @@ impl Colour {
             Self::Test => "test".into(),
             Self::Train => "train".into(),
             Self::ExitGradient => "exit-gradient".into(),
+            Self::TrainExitGradient => "train-exit-gradient".into(),
             Self::Remainder => "remainder".into(),
             Self::Correct => "correct".into(),
             Self::Borderline => "borderline".into(),
+            Self::Sharing(index) => format!("sharing-{index}"),
             Self::Ramp(step) => format!("ramp-{step}"),
         }
     }
@@ -96,10 +115,11 @@ impl Colour {
             Self::Paper => "#ffffff",
             Self::Test => "#0072b2",
             Self::Train => "#d55e00",
-            Self::ExitGradient => "#009e73",
+            Self::ExitGradient | Self::TrainExitGradient => "#009e73",
             Self::Remainder => "#cc79a7",
             Self::Correct => "#56b4e9",
             Self::Borderline => "#e69f00",
+            Self::Sharing(index) => SHARING_LIGHT[index.min(SHARINGS.len() - 1)],
             Self::Ramp(step) => RAMP_LIGHT[step.min(RAMP - 1)],
         }
     }
@@ -113,7 +133,8 @@ impl Colour {
             Self::Paper => "#15181c",
             Self::Test => "#3f9fdb",
             Self::Train => "#ee7b30",
-            Self::ExitGradient => "#1fc196",
+            Self::ExitGradient | Self::TrainExitGradient => "#1fc196",
+            Self::Sharing(index) => SHARING_DARK[index.min(SHARINGS.len() - 1)],
             Self::Ramp(step) => RAMP_DARK[step.min(RAMP - 1)],
             other => other.light(),
         }
@@ -123,7 +144,9 @@ impl Colour {
 /// Style rules that give every figure of a page the dark values.
 pub(crate) fn style_sheet() -> String {
     let mut css = String::new();
-    for colour in Colour::NAMED.into_iter().chain((0..RAMP).map(Colour::Ramp)) {
+    let sharings = (0..SHARINGS.len()).map(Colour::Sharing);
+    let ramp = (0..RAMP).map(Colour::Ramp);
+    for colour in Colour::NAMED.into_iter().chain(sharings).chain(ramp) {
         let (class, value) = (colour.class(), colour.dark());
         let _ = write!(
             css,

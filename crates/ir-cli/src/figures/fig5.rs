@@ -1,7 +1,9 @@
 //! Fig. 5: accuracy of the head plugged in after each block of the last stage, over training.
 
+use std::collections::BTreeSet;
+
 use crate::group::{Group, Summary};
-use crate::run::{Epoch, EpochExit};
+use crate::run::{ExitRow, Run};
 
 use super::blocks::{LEFT, WIDTH};
 use super::colour::Colour;
@@ -66,8 +68,8 @@ fn svg(groups: &[&Group]) -> Option<String> {
         let last = group
             .runs
             .iter()
-            .flat_map(|run| &run.history)
-            .map(|e| e.epoch)
+            .flat_map(|run| &run.columns.exits)
+            .map(|row| row.epoch)
             .max();
         let x = Scale::between(0.0, last.unwrap_or(1).max(1) as f64);
         for (column, (split, series)) in SPLITS.iter().zip(panels).enumerate() {
@@ -98,39 +100,31 @@ fn svg(groups: &[&Group]) -> Option<String> {
     Some(scene.finish(rows.len() as f64 * cell.1, name))
 }
 
-fn split<'a>(epoch: &'a Epoch, name: &str) -> &'a [EpochExit] {
-    if name == "train" {
-        &epoch.exits.train
-    } else {
-        &epoch.exits.test
-    }
+/// The exits that a run recorded on a split.
+fn rows<'a>(run: &'a Run, split: &'a str) -> impl Iterator<Item = &'a ExitRow> {
+    run.columns
+        .exits
+        .iter()
+        .filter(move |row| row.split == split)
 }
 
 /// One series an exit, from low to high.
 fn exits(group: &Group, name: &str) -> Vec<Series> {
-    let longest = group.runs.iter().max_by_key(|run| run.history.len());
-    let Some(history) = longest.map(|run| &run.history) else {
-        return Vec::new();
-    };
-    let places: Vec<Option<usize>> = history
-        .iter()
-        .map(|epoch| split(epoch, name))
-        .max_by_key(|exits| exits.len())
-        .map(|exits| exits.iter().map(|exit| exit.after_block).collect())
-        .unwrap_or_default();
+    let recorded = || group.runs.iter().flat_map(|run| rows(run, name));
+    let places: BTreeSet<Option<usize>> = recorded().map(|row| row.after_block).collect();
+    let epochs: BTreeSet<usize> = recorded().map(|row| row.epoch).collect();
     let count = places.len();
     let series = places.into_iter().enumerate().map(|(index, after)| {
-        let points = history.iter().filter_map(|epoch| {
-            let mean = 100.0 * accuracy(group, name, epoch.epoch, after)?.mean;
+        let points = epochs.iter().filter_map(|&epoch| {
+            let mean = 100.0 * accuracy(group, name, epoch, after)?.mean;
             Some(Point {
-                x: epoch.epoch as f64,
+                x: epoch as f64,
                 y: mean,
                 deviation: None,
                 hollow: false,
                 note: format!(
-                    "{}, epoch {}: {} %",
+                    "{}, epoch {epoch}: {} %",
                     place(after),
-                    epoch.epoch,
                     significant(mean, 3)
                 ),
             })
@@ -139,7 +133,7 @@ fn exits(group: &Group, name: &str) -> Vec<Series> {
         Series {
             points: points.collect(),
             stroke: Stroke::solid(Colour::ramp(index, count), width),
-            radius: if history.len() > 40 { 0.0 } else { 1.6 },
+            radius: if epochs.len() > 40 { 0.0 } else { 1.6 },
             band: false,
             label: if named(index, count) {
                 place(after)
@@ -156,11 +150,9 @@ fn accuracy(group: &Group, name: &str, epoch: usize, after: Option<usize>) -> Op
         .runs
         .iter()
         .filter_map(|run| {
-            let epoch = run.history.iter().find(|e| e.epoch == epoch)?;
-            let exit = split(epoch, name)
-                .iter()
-                .find(|exit| exit.after_block == after)?;
-            Some(exit.accuracy)
+            rows(run, name)
+                .find(|row| row.epoch == epoch && row.after_block == after)?
+                .accuracy
         })
         .collect();
     Summary::of_means(&values)

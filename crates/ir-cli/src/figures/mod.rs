@@ -10,12 +10,17 @@ mod fig4;
 mod fig5;
 mod fig6;
 mod fig7;
+mod fig8;
+mod fig9;
+mod grid;
 mod panel;
 pub(crate) mod png;
+mod recorded;
 mod samples;
 pub(crate) mod scale;
 mod scene;
 pub(crate) mod taylor;
+mod through_training;
 
 pub(crate) use scene::{FONTS, escape, pieces};
 
@@ -38,8 +43,10 @@ pub(crate) struct Figure {
     pub(crate) svg: Option<String>,
 }
 
-/// Every figure, in the paper's order.
-pub(crate) fn all(groups: &[Group]) -> Vec<Figure> {
+/// Every figure, in the paper's order. `untrained` are runs of no epoch: they show networks at
+/// initialisation and are in no other figure.
+pub(crate) fn all(groups: &[Group], untrained: &[Group]) -> Vec<Figure> {
+    let [fig9, fig9_norms] = fig9::draw(groups, untrained);
     vec![
         fig2::draw(groups),
         fig3::draw(groups),
@@ -47,6 +54,10 @@ pub(crate) fn all(groups: &[Group]) -> Vec<Figure> {
         fig5::draw(groups),
         fig6::draw(groups),
         fig7::draw(groups),
+        fig8::draw(groups, untrained),
+        fig9,
+        fig9_norms,
+        through_training::draw(groups),
         taylor::draw(groups),
     ]
 }

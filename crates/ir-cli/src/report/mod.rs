@@ -15,8 +15,10 @@ use crate::claims::{self, Judged};
 use crate::figures::{self, png};
 use crate::group::Group;
 
+mod explorer;
 mod page;
 mod runs;
+mod table1;
 mod write;
 
 /// Content of `claims.json`.
@@ -31,9 +33,12 @@ struct Claims<'a> {
 ///
 /// # Errors
 /// A figure cannot be drawn, or a file cannot be written.
-pub(crate) fn write(groups: &[Group], folder: &Path) -> Result<PathBuf> {
-    let judged = claims::judge(groups);
-    let figures = figures::all(groups);
+pub(crate) fn write(groups: Vec<Group>, folder: &Path) -> Result<PathBuf> {
+    let (groups, untrained): (Vec<Group>, Vec<Group>) =
+        groups.into_iter().partition(Group::is_trained);
+    let groups = groups.as_slice();
+    let judged = claims::judge(groups, &untrained);
+    let figures = figures::all(groups, &untrained);
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
     let mut absent = Vec::new();
     for figure in &figures {

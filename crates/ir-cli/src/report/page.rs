@@ -7,6 +7,7 @@ use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
 use crate::claims::{Finding, Judged, Verdict};
+use crate::family::Member;
 use crate::figures::colour::style_sheet;
 use crate::figures::scale::{minus, significant, thousands};
 use crate::figures::taylor;
@@ -14,20 +15,26 @@ use crate::figures::{FONTS, Figure, escape, pieces};
 use crate::group::{Group, Summary, dataset_name};
 use crate::run::Run;
 
+use super::explorer;
 use super::runs::{NetworkRow, RunRow, network_row, runs};
+use super::table1::{Table1, tables};
 
 const TEMPLATE: &str = include_str!("template.html");
+const SCRIPT: &str = include_str!("report.js");
 
 /// Everything on the page.
 #[derive(Serialize)]
 struct Page<'a> {
     fonts: &'static str,
     dark: String,
+    script: &'static str,
+    measures: String,
     headline: Headline,
     counts: String,
     claims: Vec<ClaimRow<'a>>,
     missing: Vec<String>,
     figures: Vec<FigureRow<'a>>,
+    table1: Vec<Table1>,
     networks: Vec<NetworkRow>,
     runs: Vec<RunRow>,
     version: &'static str,
@@ -41,6 +48,8 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
     let page = Page {
         fonts: FONTS,
         dark: style_sheet(),
+        script: SCRIPT,
+        measures: explorer::json(groups)?,
         headline: Headline::of(groups),
         counts: counts(judged),
         claims: judged.iter().map(claim_row).collect(),
@@ -49,6 +58,7 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
             .iter()
             .map(|figure| figure_row(figure, groups))
             .collect(),
+        table1: tables(groups),
         networks: groups.iter().map(network_row).collect(),
         runs: groups.iter().flat_map(runs).collect(),
         version: env!("CARGO_PKG_VERSION"),
@@ -189,7 +199,8 @@ fn missing(groups: &[Group]) -> Vec<String> {
         let folder = run.folder.display();
         if run.results.is_none() {
             sentences.push(format!(
-                "{folder} has no results.json, so it is in no figure but Figure 5; \
+                "{folder} has no results.json, so it is only in the figures of \
+                 what training recorded; \
                  ir analyze on its checkpoint writes one."
             ));
         }
@@ -208,7 +219,7 @@ fn missing(groups: &[Group]) -> Vec<String> {
         }
         if run.history.is_empty() {
             sentences.push(format!(
-                "{folder} has no history.jsonl, so it is not in Figure 5, and its accuracy over \
+                "{folder} has no history.jsonl, so its accuracy over \
                  training and wall time are not known."
             ));
         }
@@ -269,11 +280,23 @@ fn scaled_down(groups: &[Group]) -> Vec<String> {
     sentences.into_iter().map(sentence).collect()
 }
 
-/// What the runs say themselves, where one of them stopped, and how much of each split was
+/// Runs that the paper averages of the `resnet-D` networks (Table 1, Fig. 7 to 9).
+const PAPER_SEEDS: usize = 4;
+
+/// What the runs say themselves, how many seeds there are, where one of them stopped, and how much of each split was
 /// analysed if not all of it.
 fn smaller(group: &Group) -> Vec<String> {
     let info = group.info();
     let mut how = info.scaled_down.clone();
+    let seeds = group.runs.len();
+    if seeds < PAPER_SEEDS && Member::of(&info.model).is_some() {
+        let seeds = if seeds == 1 {
+            "one seed".into()
+        } else {
+            format!("{seeds} seeds")
+        };
+        how.push(format!("{seeds} instead of {PAPER_SEEDS}"));
+    }
     if let Some(epoch) = group.runs.iter().filter_map(stopped_after).min() {
         how.push(format!("stopped after epoch {epoch}"));
     }

@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::family::paper_errors;
 use crate::figures::scale::thousands;
 use crate::group::{Group, Summary, dataset_name};
-use crate::run::{Run, RunInfo};
+use crate::run::Run;
 
 /// A network's line in the table of networks.
 #[derive(Serialize)]
@@ -50,7 +51,9 @@ pub(super) fn network_row(group: &Group) -> NetworkRow {
         test_accuracy: over(|run| {
             split_accuracy(run, "test").or(run.history.last().map(|epoch| epoch.test_accuracy))
         }),
-        paper: paper_accuracy(info).map_or("–".into(), |accuracy| format!("{accuracy:.2} %")),
+        paper: paper_errors(&info.model, &info.dataset)
+            .map(|errors| 100.0 - errors.test)
+            .map_or("–".into(), |accuracy| format!("{accuracy:.2} %")),
         wall_time: Summary::of_means(&seconds).map_or("–".into(), |time| duration(time.mean)),
     }
 }
@@ -64,25 +67,6 @@ fn percent(summary: Summary) -> String {
     match summary.deviation {
         Some(deviation) => format!("{:.1} ± {:.1} %", 100.0 * summary.mean, 100.0 * deviation),
         None => format!("{:.1} %", 100.0 * summary.mean),
-    }
-}
-
-/// Test accuracy in percent by the paper's Table 1, which has errors.
-fn paper_accuracy(info: &RunInfo) -> Option<f64> {
-    let errors = match info.model.as_str() {
-        "resnet-32" => (7.14, 30.08),
-        "resnet-38" => (6.99, 29.66),
-        "resnet-56" => (6.53, 28.99),
-        "resnet-110" => (6.13, 27.54),
-        "resnet-110-ubn" => (6.62, 29.94),
-        "resnet-146-ubn" => (6.82, 29.49),
-        "resnet-182-ubn" => (6.97, 29.33),
-        _ => return None,
-    };
-    match info.dataset.as_str() {
-        "cifar10" => Some(100.0 - errors.0),
-        "cifar100" => Some(100.0 - errors.1),
-        _ => None,
     }
 }
 

@@ -4,9 +4,10 @@
 //! |---|---|---|
 //! | `run.json` | one [`RunInfo`] | `ir train` |
 //! | `history.jsonl` | one [`Epoch`] a line | `ir train` |
+//! | `blocks.csv`, `exits.csv` | [`Columns`] | `ir train` |
 //! | `results.json` | one [`Results`] | `ir analyze` |
 //!
-//! `history.jsonl` and `results.json` may be missing; `run.json` may not.
+//! All but `run.json` may be missing.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,10 @@ use serde_json::Value;
 
 use crate::text;
 
+mod columns;
 mod consistent;
+
+pub(crate) use columns::{BlockRow, Columns, ExitRow};
 
 /// The version of `run.json`. A newer one is refused.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -139,31 +143,20 @@ pub(crate) struct Epoch {
     pub(crate) test_loss: Number,
     /// Accuracy on the test split.
     pub(crate) test_accuracy: f64,
-    /// The exits of the last stage on a fixed subset of each split.
+    /// r = ‖∂L/∂h_1‖ / ‖∂L/∂h_k‖, h_k behind the first block of the last stage, of the mean norms
+    /// over a fixed subset of each split (Fig. 8); `None` where it was not measured, and for a
+    /// network of one stage.
     #[serde(default)]
-    pub(crate) exits: EpochExits,
+    pub(crate) gradient_norm_ratio: Option<GradientNormRatio>,
 }
 
-/// Exits of the last stage at one moment of training.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct EpochExits {
+/// The ratio of two gradient norms, by split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GradientNormRatio {
     /// On training samples, not augmented.
-    #[serde(default)]
-    pub(crate) train: Vec<EpochExit>,
+    pub(crate) train: Option<Number>,
     /// On test samples.
-    #[serde(default)]
-    pub(crate) test: Vec<EpochExit>,
-}
-
-/// One exit at one moment of training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct EpochExit {
-    /// The block after which the head reads; `None` is the entrance of the last stage.
-    pub(crate) after_block: Option<usize>,
-    /// Accuracy, 0 to 1.
-    pub(crate) accuracy: f64,
-    /// Mean cross-entropy in nats.
-    pub(crate) loss: Number,
+    pub(crate) test: Option<Number>,
 }
 
 /// A run folder, read and checked.
@@ -175,6 +168,8 @@ pub(crate) struct Run {
     pub(crate) info: RunInfo,
     /// `history.jsonl`, empty where there is none.
     pub(crate) history: Vec<Epoch>,
+    /// `blocks.csv` and `exits.csv`, without rows where there are none.
+    pub(crate) columns: Columns,
     /// `results.json`, where there is one.
     pub(crate) results: Option<Results>,
 }
@@ -201,11 +196,18 @@ impl Run {
         let info: RunInfo = parse(&path, &text, "a run's description")?;
         check_version(&path, info.schema_version, SCHEMA_VERSION)?;
         let history = read_history(&folder.join("history.jsonl"))?;
+        let mut columns = Columns::read(folder)?;
+        // The history is written last: what is not in it was recorded by a run that was killed.
+        match history.last() {
+            Some(last) => columns.keep_until(last.epoch),
+            None => columns = Columns::default(),
+        }
         let results = read_results(&folder.join("results.json"), &info, &history)?;
         Ok(Self {
             folder: folder.to_path_buf(),
             info,
             history,
+            columns,
             results,
         })
     }

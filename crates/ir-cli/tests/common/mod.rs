@@ -90,7 +90,7 @@ impl Sample {
             "normalization": {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616]},
             "train_samples": 50000, "test_samples": 10000,
             "parameters": {"all": 470034, "trainable": 467946},
-            "scaled_down": ["8 epochs instead of 300", "one seed instead of 4"],
+            "scaled_down": ["8 epochs instead of 300"],
             "machine": {
                 "cpu": "A processor", "cores": 4, "threads": 4, "instruction_set": "AVX-512"
             },
@@ -104,27 +104,67 @@ impl Sample {
         let epochs = 0..=8usize;
         let line = |epoch: usize| {
             let progress = 1.0 - (-(epoch as f64) / 3.0).exp();
-            let exits = |gain: f64| -> Vec<Value> {
-                let count = self.last_stage().count();
-                let mut after = vec![None];
-                after.extend(self.last_stage().map(Some));
-                let exits = after.into_iter().enumerate().map(|(place, after)| {
-                    let depth = place as f64 / count as f64;
-                    let accuracy =
-                        0.1 + gain * progress * depth.powf(0.6) + 0.004 * self.wobble(place + epoch);
-                    json!({"after_block": after, "accuracy": accuracy, "loss": 2.3 - 1.6 * progress * depth})
-                });
-                exits.collect()
-            };
             json!({
                 "epoch": epoch, "step": 391 * epoch, "learning_rate": 0.1, "seconds": 41.5,
                 "train_loss": if epoch == 0 { Value::Null } else { json!(2.3 - 1.7 * progress) },
                 "train_accuracy": if epoch == 0 { Value::Null } else { json!(0.1 + 0.75 * progress) },
                 "test_loss": 2.3 - 1.6 * progress, "test_accuracy": 0.1 + 0.72 * progress,
-                "exits": {"train": exits(0.76), "test": exits(0.7)}
+                "gradient_norm_ratio": {"train": 1.5 + progress, "test": 1.6 + progress}
             })
         };
         epochs.map(line).collect()
+    }
+
+    /// `blocks.csv` as training records it.
+    pub(crate) fn blocks_csv(&self) -> String {
+        let mut text = String::from(
+            "epoch,split,block,stage,transition,cosine,cosine_std,exit_cosine,exit_cosine_std,\
+             l2_ratio,l2_ratio_std,grad_norm,grad_norm_std,h_norm,h_norm_std,batch_h_norm\n",
+        );
+        // Naive sharing makes large representations.
+        let size = if self.model.ends_with("naive") {
+            20.0
+        } else {
+            1.0
+        };
+        for (epoch, split) in recorded() {
+            let progress = 1.0 - (-(epoch as f64) / 3.0).exp();
+            for stage in &self.stages {
+                for block in stage.first_block..=stage.last_block {
+                    let transition = stage.stage > 0 && block == stage.first_block;
+                    let cosine = 0.02 - 0.12 * progress * (0.3 + block as f64 / 20.0);
+                    let batch = if split == "train" { "310.5" } else { "" };
+                    text += &format!(
+                        "{epoch},{split},{block},{},{transition},{cosine},0.05,,,{},0.1,0.002,\
+                         0.001,{},12.5,{batch}\n",
+                        stage.stage,
+                        0.2 + 0.3 * progress,
+                        size * (300.0 + 10.0 * block as f64),
+                    );
+                }
+            }
+        }
+        text
+    }
+
+    /// `exits.csv` as training records it.
+    pub(crate) fn exits_csv(&self) -> String {
+        let mut text = String::from("epoch,split,after_block,accuracy,loss,entropy\n");
+        let count = self.last_stage().count();
+        for (epoch, split) in recorded() {
+            let progress = 1.0 - (-(epoch as f64) / 3.0).exp();
+            let gain = if split == "train" { 0.76 } else { 0.7 };
+            let after = std::iter::once(String::new())
+                .chain(self.last_stage().map(|block| block.to_string()));
+            for (place, after) in after.enumerate() {
+                let depth = place as f64 / count as f64;
+                let accuracy =
+                    0.1 + gain * progress * depth.powf(0.6) + 0.004 * self.wobble(place + epoch);
+                let loss = 2.3 - 1.6 * progress * depth;
+                text += &format!("{epoch},{split},{after},{accuracy},{loss},{}\n", 0.8 * loss);
+            }
+        }
+        text
     }
 
     pub(crate) fn results(&self) -> Results {
@@ -160,6 +200,7 @@ impl Sample {
                 self.unroll(0.05, ScaleSource::ChosenOnTrain, train),
             ],
             taylor: self.last_stage().map(|block| self.taylor(block)).collect(),
+            ..Split::default()
         }
     }
 
@@ -285,14 +326,20 @@ impl Sample {
         }
     }
 
-    /// `run.json`, `history.jsonl` and `results.json`.
-    fn files(&self) -> [String; 3] {
+    /// The contents of the files that [`FILES`] names.
+    fn files(&self) -> [String; 5] {
         let lines: Vec<String> = self.history().iter().map(ToString::to_string).collect();
         let results = serde_json::to_string(&self.results()).expect("JSON");
-        [self.info().to_string(), lines.join("\n") + "\n", results]
+        [
+            self.info().to_string(),
+            lines.join("\n") + "\n",
+            self.blocks_csv(),
+            self.exits_csv(),
+            results,
+        ]
     }
 
-    /// The three files with a record separator between them, as fuzzing has them.
+    /// The files with a record separator between them, as fuzzing has them.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.files().join("\x1e").into_bytes()
     }
@@ -300,11 +347,24 @@ impl Sample {
     /// Writes the whole run folder.
     pub(crate) fn write(&self, folder: &Path) {
         fs::create_dir_all(folder).expect("a folder");
-        let names = ["run.json", "history.jsonl", "results.json"];
-        for (name, content) in names.into_iter().zip(self.files()) {
+        for (name, content) in FILES.into_iter().zip(self.files()) {
             fs::write(folder.join(name), content).expect(name);
         }
     }
+}
+
+/// The files of a run folder.
+const FILES: [&str; 5] = [
+    "run.json",
+    "history.jsonl",
+    "blocks.csv",
+    "exits.csv",
+    "results.json",
+];
+
+/// Every epoch recorded, on each split.
+fn recorded() -> impl Iterator<Item = (usize, &'static str)> {
+    (0..=8).flat_map(|epoch| [(epoch, "train"), (epoch, "test")])
 }
 
 fn group(samples: usize, accuracy: f64, loss: f64, entropy: f64) -> Group {
