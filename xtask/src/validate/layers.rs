@@ -26,8 +26,9 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("ir-examples", &["ir-analysis", "ir-models"]),
     ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),
     ("ir-analysis", &["ir-models", "ir-tensor-ops"]),
-    ("ir-data", &["ir-tensor-ops"]),
-    ("ir-models", &["ir-tensor-ops"]),
+    ("ir-data", &["ir-pickle", "ir-tensor-ops"]),
+    ("ir-models", &["ir-pickle", "ir-tensor-ops"]),
+    ("ir-pickle", &[]),
     ("ir-tensor-ops", &[]),
 ];
 

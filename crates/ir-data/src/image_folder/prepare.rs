@@ -32,8 +32,9 @@ pub enum Fit {
 }
 
 /// By which weights an image is scaled. All but `Nearest` average over the pixels that fall
-/// together, as PIL does and torchvision with antialiasing: the result is within two levels of 255 of PIL's,
-/// which rounds between its two passes.
+/// together, as PIL does and torchvision with antialiasing. The result is within two levels of 255
+/// of PIL's, which rounds between its two passes; where a kernel overshoots black or white, which PIL
+/// cuts off between them too, it may be a few more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interpolation {
     /// The nearest pixel.
@@ -47,13 +48,14 @@ pub enum Interpolation {
 }
 
 impl Interpolation {
-    fn filter(self) -> FilterType {
-        match self {
+    fn resize(self, image: &RgbImage, width: u32, height: u32) -> RgbImage {
+        let filter = match self {
             Self::Nearest => FilterType::Nearest,
             Self::Bilinear => FilterType::Triangle,
             Self::Bicubic => FilterType::CatmullRom,
             Self::Lanczos => FilterType::Lanczos3,
-        }
+        };
+        imageops::resize(image, width, height, filter)
     }
 }
 
@@ -131,7 +133,7 @@ impl Preparation {
         let [height, width] = self.size.map(|size| size as u32);
         let resize = |image: RgbImage, width, height| match image.dimensions() {
             size if size == (width, height) => image,
-            _ => imageops::resize(&image, width, height, self.interpolation.filter()),
+            _ => self.interpolation.resize(&image, width, height),
         };
         match self.fit {
             Fit::Exact => resize(image, width, height),

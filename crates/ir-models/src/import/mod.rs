@@ -27,8 +27,8 @@
 //!
 //! # Reading
 //!
-//! [`ImportedResNet::open`] takes a safetensors file or a folder with one; [`Weights`] are tensors
-//! by name from anywhere. Every tensor must be of the network and every tensor of the network must
+//! [`ImportedResNet::open`] takes the files of a model, [`Weights`] are tensors by name from
+//! safetensors, from PyTorch's zip format (whose pickle is read and never run), or from anywhere. Every tensor must be of the network and every tensor of the network must
 //! be there, or [`TensorReport`] says which.
 
 mod architecture;
@@ -39,6 +39,7 @@ mod max_pool;
 mod network;
 mod problem;
 mod report;
+mod torch_file;
 mod weights;
 
 pub use architecture::{BlockKind, Family, ImportedArchitecture, ImportedStage};

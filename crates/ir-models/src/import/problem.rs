@@ -36,6 +36,12 @@ pub enum ImportProblem {
         /// What was found and what was expected.
         reason: String,
     },
+    /// A file of PyTorch's that cannot be taken.
+    #[error("not a usable file of PyTorch's: {reason}")]
+    TorchFile {
+        /// What was found, what was expected, and what to do.
+        reason: String,
+    },
     /// An accompanying JSON file that cannot be taken.
     #[error("{entry}: expected {expected}, found {found}")]
     Config {

@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 
 use super::problem::ImportProblem;
+use super::torch_file;
 use crate::error::{Error, Result};
 use crate::mapped::{Stored, TensorFile};
 
@@ -55,12 +56,19 @@ impl Weights {
         read.is_ok() && (head == *b"PK" || head[0] == 0x80)
     }
 
-    /// Reads a safetensors file, under a memory map as long as that takes.
+    /// Reads a safetensors file, under a memory map as long as that takes, or one of PyTorch's: of
+    /// its zip format, without running the pickle in it.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::NotACheckpoint`] for what is no such file; [`Error::Import`] for a
+    /// [`Error::Io`]; [`Error::NotACheckpoint`], [`Error::Import`] for what is no such file, or for a
     /// tensor of a type that no weights have.
     pub fn open(path: &Path) -> Result<Self> {
+        if Self::is_torch_file(path) {
+            let tensors = torch_file::read(path);
+            return Ok(Self::new(
+                tensors.map_err(|problem| Error::import(path, problem))?,
+            ));
+        }
         let file = TensorFile::open(path)?;
         let tensors = file.tensors.iter().map(|(name, stored)| {
             let tensor = read(name, stored).map_err(|problem| Error::import(path, problem))?;

@@ -84,7 +84,7 @@ CASES = {
         lambda: hugging_face(num_labels=10, downsample_in_bottleneck=True),
         40,
         2,
-        0,
+        704,
         0.125,
         config='{"downsample_in_bottleneck": true}',
     ),

@@ -32,10 +32,13 @@ pub(crate) const CASES: [&str; 7] = [
 ];
 
 /// Other people's networks, of full size, by the names of their files.
-pub(crate) const IMPORTED: [&str; 3] = [
+pub(crate) const IMPORTED: [&str; 6] = [
     "imported-timm-resnet18",
+    "imported-timm-resnet50",
     "imported-torchvision-resnet34",
+    "imported-torchvision-resnext50",
     "imported-chenyaofo-resnet20",
+    "imported-hugging-face-resnet50",
 ];
 
 /// All of them.
