@@ -14,6 +14,7 @@ mod files;
 mod group;
 #[cfg(test)]
 mod hostile;
+mod images;
 mod interrupt;
 mod lock;
 mod machine;
@@ -22,6 +23,7 @@ mod network;
 mod progress;
 mod report;
 mod run;
+mod subject;
 mod text;
 mod training;
 
