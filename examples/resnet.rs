@@ -77,12 +77,12 @@ impl ResidualNetwork for ResNet {
 }
 // ANCHOR_END: trait
 
+// ANCHOR: measures
 pub(crate) fn main() -> ir_analysis::Result<()> {
     let vb = VarBuilder::from_varmap(&VarMap::new(), DType::F32, &Device::Cpu);
     let network = ResNet::new(&vb)?;
     let images = Tensor::randn(0f32, 1., (32, 3, 16, 16), &Device::Cpu)?;
     let labels = Tensor::from_iter((0..32u32).map(|n| n % 10), &Device::Cpu)?;
-    // ANCHOR: measures
     let batches = [Ok::<_, Error>((images, labels))];
     let split = analyze_split(&network, batches, &Options::default(), &mut |_| {})?;
     let row = |f: fn(&_) -> Option<f64>| Vec::from_iter(split.blocks.iter().flat_map(f));
@@ -91,6 +91,6 @@ pub(crate) fn main() -> ir_analysis::Result<()> {
     println!("dropped {:.3?}", row(|block| block.drop_accuracy));
     let exits = split.exits.iter().flat_map(|exit| exit.groups.all.accuracy);
     println!("exits   {:.3?}", Vec::from_iter(exits));
-    // ANCHOR_END: measures
     Ok(())
 }
+// ANCHOR_END: measures
