@@ -59,7 +59,7 @@ impl ResidualNetwork for Llama {
     }
     fn branch(&self, j: usize, h: &Tensor) -> Result<Tensor> {
         let layer = format!("model.layers.{}", j / 2);
-        if j % 2 == 0 {
+        if j.is_multiple_of(2) {
             return self.attention(&layer, &self.norm(&format!("{layer}.input_layernorm"), h)?);
         }
         let x = self.norm(&format!("{layer}.post_attention_layernorm"), h)?;
