@@ -200,8 +200,8 @@ static SHORT: Profile = Profile {
         short("resnet-32", Dataset::Cifar10),
         short("resnet-32", Dataset::Cifar100),
         Training {
-            epochs: 3,
-            schedule: Schedule::Pieces("0:0.1,2:0.01"),
+            epochs: 2,
+            schedule: Schedule::Pieces("0:0.1,1:0.01"),
             ..short("single-representation", Dataset::Cifar10)
         },
     ],

@@ -7,7 +7,7 @@ use crate::metadata;
 
 /// Each crate of the workspace, top to bottom, with the crates below that it may use.
 /// Whatever is not listed is forbidden, for tests and build scripts as well.
-const LAYERS: [(&str, &[&str]); 9] = [
+const LAYERS: [(&str, &[&str]); 10] = [
     ("xtask", &[]),
     (
         "ir-benches",
