@@ -27,7 +27,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
         absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!(
-            "Left: h_j less what the last block of the stage gives, mean over all units and \
+            "Left: h_j less h_e, what the last block of the stage gives, mean over all units and \
              samples; band: ± one standard deviation over them. Right: the length of that \
              difference relative to the stage’s last representation, mean over samples, with ± \
              one standard deviation over them (over seeds where a network has several). Blue, \
@@ -64,7 +64,7 @@ fn errors(group: &Group) -> Cell {
     }
     mark_transitions(group, &mut series);
     let y = Scale::linear(values(&series).into_iter().chain([0.0]));
-    cell(group, group.title.clone(), "h_j − h_end", y, series)
+    cell(group, group.title.clone(), "h_j − h_e", y, series)
 }
 
 fn distances(group: &Group) -> Cell {
@@ -80,7 +80,7 @@ fn distances(group: &Group) -> Cell {
     });
     mark_transitions(group, &mut series);
     let y = Scale::linear(values(&series).into_iter().chain([0.0]));
-    cell(group, String::new(), "‖h_j − h_end‖ / ‖h_end‖", y, series)
+    cell(group, String::new(), "‖h_j − h_e‖ / ‖h_e‖", y, series)
 }
 
 fn cell(

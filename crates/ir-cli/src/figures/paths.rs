@@ -7,7 +7,7 @@ use crate::group::Group;
 use super::blocks::Look;
 use super::colour::Colour;
 use super::curves::{MARGINS, Value, both, curve, last_x, values};
-use super::grid::{self, Cell};
+use super::grid::{self, Cell, Margins};
 use super::scale::{Scale, significant};
 use super::{Figure, absent};
 
@@ -38,7 +38,10 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
                 .into(),
         svg: grid::draw(
             &rows,
-            MARGINS,
+            Margins {
+                right: 86.0,
+                ..MARGINS
+            },
             "Norm of the gradient through one path by its length, and share of all paths and of their gradient",
         ),
     }

@@ -27,7 +27,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
         .map(|group| [accuracy(group), loss(group)])
         .collect();
     let margins = Margins {
-        right: 92.0,
+        right: 108.0,
         ..MARGINS
     };
     Figure {
