@@ -2,7 +2,7 @@
 //!
 //! A network is the five functions of [`ir_models::ResidualNetwork`]; nothing here knows more of
 //! it, of a data set or of a command line. [`analyze_split`] takes batches and gives every
-//! measure of the paper's section 4 as plain data, [`results::Split`]:
+//! measure of the paper's section 4 and of the works beside it as plain data, [`results::Split`]:
 //!
 //! | measure | what | paper |
 //! |---|---|---|
@@ -13,9 +13,19 @@
 //! | [`Measure::Exits`] | the head plugged after each block of the last stage | Fig. 5, 6 |
 //! | [`Measure::Unroll`] | the last block applied again and again | Fig. 7 |
 //! | [`Measure::Taylor`] | each block's effect on the loss, and its first-order prediction | Eq. 4 |
+//! | [`Measure::Delete`] | accuracy and loss without k random blocks | Veit et al. 2016, Fig. 5 |
+//! | [`Measure::Reorder`] | the same after k random swaps, against Kendall's τ | Veit et al. 2016, Fig. 5 |
+//! | [`Measure::Paths`] | the gradient at h_0 through single paths of each length | Veit et al. 2016, Fig. 6 |
+//! | [`Measure::Estimation`] | h_j against its stage's last representation | Greff et al. 2017, Fig. 3 |
+//! | [`Measure::Readouts`] | a linear classifier trained on each h_j | Huang et al. 2018 |
+//!
+//! The paper's are measured by default, the others by name. What the others mean exactly stands with
+//! their results: [`results::Deletions`], [`results::Reorderings`], [`results::PathLength`],
+//! [`results::Estimation`] and [`Readouts`].
 //!
 //! Beside it stand [`trace()`] (every h_j, F_j and gradient of a batch), [`evaluate`] and
-//! [`exit_accuracies`] (forward only), [`choose_scale`] (for the unrolling) and [`stages`].
+//! [`exit_accuracies`] (forward only), [`choose_scale`] (for the unrolling), [`fit_readouts`] (for
+//! the readouts) and [`stages`].
 //!
 //! # Definitions
 //!
@@ -34,6 +44,11 @@
 //! One forward and one backward pass a batch feed all measures. Dropping L blocks adds about L/2
 //! forward passes, since each starts at the s_j kept; an exit adds one head, an unrolled step one
 //! branch and one head. Only sums are kept from batch to batch.
+//!
+//! Each draw of deleted or swapped blocks costs up to a forward pass, and a path of length k the
+//! backward passes of k branches: with d draws all paths of a network of L blocks cost about d L / 2
+//! backward passes. Estimation errors cost next to nothing, readouts a product with a small matrix and
+//! their training.
 
 mod batch;
 mod blocks;

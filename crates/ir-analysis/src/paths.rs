@@ -103,15 +103,13 @@ impl Recorded {
         Ok(Self { input, output })
     }
 
-    fn is_identity(&self) -> bool {
-        self.output.id() == self.input.id()
+    /// `None` for a function that gives its input back.
+    fn unless_identity(self) -> Option<Self> {
+        (self.output.id() != self.input.id()).then_some(self)
     }
 
     /// The gradient at the input of one at the output: 0 where the output does not depend on it.
     fn back(&self, gradient: &Tensor) -> Result<Tensor> {
-        if self.is_identity() {
-            return Ok(gradient.clone());
-        }
         // The derivative of Σ output · g with g held fixed is g.
         let mut found = (&self.output * gradient)?.sum_all()?.backward()?;
         match found.remove(&self.input) {
@@ -121,20 +119,23 @@ impl Recorded {
     }
 }
 
-/// The three functions of a block, each recorded alone at the values of the whole network's pass.
+/// The three functions of a block, each recorded alone at the values of the whole network's pass;
+/// `None` is the identity.
 struct RecordedBlock {
-    shortcut: Recorded,
+    shortcut: Option<Recorded>,
     branch: Recorded,
-    after: Recorded,
+    after: Option<Recorded>,
 }
 
 impl RecordedBlock {
     fn new(network: &Checked<'_>, block: usize, traced: &TracedBlock) -> Result<Self> {
         let sum = network.sum(block, &traced.s, &traced.branch)?;
+        let shortcut = Recorded::new(&traced.h, |h| network.shortcut(block, h))?;
+        let after = Recorded::new(&sum, |sum| network.after(block, sum))?;
         Ok(Self {
-            shortcut: Recorded::new(&traced.h, |h| network.shortcut(block, h))?,
+            shortcut: shortcut.unless_identity(),
             branch: Recorded::new(&traced.h, |h| network.branch(block, h))?,
-            after: Recorded::new(&sum, |sum| network.after(block, sum))?,
+            after: after.unless_identity(),
         })
     }
 }
@@ -160,14 +161,17 @@ impl Arriving {
     /// Passes back through one block.
     fn pass(&mut self, block: &RecordedBlock, takes_branch: bool) -> Result<()> {
         let way = if takes_branch {
-            &block.branch
+            Some(&block.branch)
         } else {
-            &block.shortcut
+            block.shortcut.as_ref()
         };
-        if way.is_identity() && block.after.is_identity() {
+        let functions = [block.after.as_ref(), way];
+        if functions.iter().all(Option::is_none) {
             return Ok(());
         }
-        self.gradient = way.back(&block.after.back(&self.gradient)?)?;
+        for function in functions.into_iter().flatten() {
+            self.gradient = function.back(&self.gradient)?;
+        }
         self.norms = norms(&self.gradient)?;
         self.rescale()
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use candle_core::{Result, Tensor};
 use ir_analysis::results::Split;
 use ir_analysis::{
-    Measure, Options, UnrollScale, analyze_split, evaluate, exit_accuracies, stages,
+    Measure, Options, UnrollScale, analyze_split, evaluate, exit_accuracies, fit_readouts, stages,
 };
 use ir_models::{Block, ResidualNetwork};
 use serde_json::Value;
@@ -48,12 +48,15 @@ fn the_batch_size_changes_nothing() {
     // A matrix product may add its terms in another order for another number of rows; the rest
     // is one sample at a time. So the bound is that of the oracle's test, for 8 unrolled steps.
     const TOLERANCE: f64 = 1.5e-5;
-    let options = Options {
-        unroll_steps: 8,
-        ..Options::default()
-    };
     for (name, network) in zoo() {
         let samples = Samples::new(22, 4, 3);
+        let readouts = fit_readouts(&network, samples.batches(22)).expect("a sound network");
+        let options = Options {
+            measures: Measure::all().collect(),
+            unroll_steps: 8,
+            readouts: Some(readouts),
+            ..Options::default()
+        };
         let analyse = |size: usize| {
             let split = analyze_split(&network, samples.batches(size), &options, &mut |_| {});
             numbers_of(&split.expect("a sound network"))
@@ -240,6 +243,9 @@ fn no_measure_runs_again_what_the_trace_holds() {
     // 7 exits, of which the last is the network itself.
     let exits = [Measure::Exits, Measure::ExitCosine, Measure::Taylor];
     assert_eq!(calls(&exits), (1, 6, 1 + 6));
+    assert_eq!(calls(&[Measure::Estimation]), (1, 6, 1));
+    // Each branch is recorded once more, whatever the number of paths, and the head for the gradient.
+    assert_eq!(calls(&[Measure::Paths]), (1, 6 + 6, 1 + 1));
     // Two scales of 5 steps; without the cosines one more head, for the gradient at h_L.
     let unroll = (1, 6 + 2 * STEPS, 1 + 1 + 6 + 2 * STEPS);
     assert_eq!(calls(&[Measure::Unroll]), unroll);

@@ -79,7 +79,8 @@ fn an_analysis_is_the_same_on_any_number_of_threads_and_in_any_batches() {
     let place = place();
     let folder = place.path();
     ir(folder, &format!("{TRAIN} --out run"));
-    let analyze = "analyze run/checkpoint.safetensors --data images --unroll-steps 3";
+    let analyze =
+        "analyze run/checkpoint.safetensors --data images --measures all --unroll-steps 3";
     let results = |threads: usize, batch: usize| {
         ir(
             folder,

@@ -11,8 +11,8 @@ use serde_json::Value;
 mod common;
 use common::Sample;
 
-const FIGURES: [&str; 8] = [
-    "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "taylor", "training",
+const FIGURES: [&str; 9] = [
+    "fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "taylor", "training", "steps",
 ];
 
 /// A fresh folder of a test, kept after it so that one can look at what was drawn.
@@ -296,7 +296,7 @@ fn what_is_missing_is_named() {
     report_well(&folder, &["b"], "out");
     check_figures(
         &folder.join("out"),
-        &["fig2", "fig3", "fig4", "fig6", "fig7"],
+        &["fig2", "fig3", "fig4", "fig6", "fig7", "steps"],
     );
     assert!(read(&folder.join("out/report.html")).contains("b was not analysed on the test split"));
     for (id, verdict) in [

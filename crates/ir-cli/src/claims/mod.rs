@@ -16,6 +16,7 @@ use crate::run::Run;
 mod comparisons;
 mod criteria;
 mod measures;
+mod neighbours;
 mod recorded;
 
 /// The version of `claims.json`.
@@ -183,9 +184,10 @@ pub(crate) struct SeedValue {
 }
 
 /// Judges every claim on every network that it is about, then the comparisons between networks. A
-/// claim about none of them is left out. `untrained` networks are only compared with.
+/// claim about none of them is left out, and so is a claim of another work that no run has numbers
+/// for. `untrained` networks are only compared with.
 pub(crate) fn judge(groups: &[Group], untrained: &[Group]) -> Vec<Judged> {
-    let judged = criteria::CLAIMS.iter().map(|claim| Judged {
+    let judged = |claim: &Claim| Judged {
         id: claim.id,
         figure: claim.figure,
         claim: claim.statement,
@@ -194,10 +196,15 @@ pub(crate) fn judge(groups: &[Group], untrained: &[Group]) -> Vec<Judged> {
             .iter()
             .filter_map(|group| finding(claim, group))
             .collect(),
-    });
-    judged
+    };
+    let is_measured = |finding: &Finding| finding.verdict != Verdict::NotMeasured;
+    let neighbours = neighbours::CLAIMS.iter().map(judged);
+    criteria::CLAIMS
+        .iter()
+        .map(judged)
         .filter(|judged| !judged.networks.is_empty())
         .chain(comparisons::judge(groups, untrained))
+        .chain(neighbours.filter(|judged| judged.networks.iter().any(is_measured)))
         .collect()
 }
 

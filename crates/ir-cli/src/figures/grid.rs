@@ -17,8 +17,10 @@ pub(crate) struct Cell {
     pub(crate) title: String,
     /// Under the x axis.
     pub(crate) x_title: &'static str,
-    /// The x axis; its ticks are whole numbers.
+    /// The x axis.
     pub(crate) x: Scale,
+    /// Whether its ticks may be other than whole numbers.
+    pub(crate) x_fractions: bool,
     /// Beside the y axis.
     pub(crate) y_title: &'static str,
     /// The y axis.
@@ -39,6 +41,7 @@ impl Default for Cell {
             title: String::new(),
             x_title: "",
             x: Scale::between(0.0, 1.0),
+            x_fractions: false,
             y_title: "",
             y: Scale::between(0.0, 1.0),
             y_names: None,
@@ -79,7 +82,11 @@ pub(crate) fn draw(rows: &[[Cell; 2]], margins: Margins, name: &str) -> Option<S
                 title: cell.title.clone(),
                 x: cell.x_title.into(),
                 y: cell.y_title.into(),
-                x_ticks: cell.x.whole_ticks(10),
+                x_ticks: if cell.x_fractions {
+                    cell.x.ticks()
+                } else {
+                    cell.x.whole_ticks(10)
+                },
                 y_ticks: cell.y_names.clone().unwrap_or_else(|| cell.y.ticks()),
             };
             panel.axes(&mut scene, &labels, 33.0);

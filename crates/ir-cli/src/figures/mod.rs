@@ -4,6 +4,9 @@ use crate::group::Group;
 
 mod blocks;
 pub(crate) mod colour;
+mod curves;
+mod deletion;
+pub(crate) mod estimation;
 mod fig2;
 mod fig3;
 mod fig4;
@@ -14,11 +17,14 @@ mod fig8;
 mod fig9;
 mod grid;
 mod panel;
+pub(crate) mod paths;
 pub(crate) mod png;
+mod readouts;
 mod recorded;
 mod samples;
 pub(crate) mod scale;
 mod scene;
+mod steps;
 pub(crate) mod taylor;
 mod through_training;
 
@@ -59,7 +65,22 @@ pub(crate) fn all(groups: &[Group], untrained: &[Group]) -> Vec<Figure> {
         fig9_norms,
         through_training::draw(groups),
         taylor::draw(groups),
+        steps::draw(groups),
+        deletion::draw(groups),
+        paths::draw(groups),
+        estimation::draw(groups),
+        readouts::draw(groups),
     ]
+}
+
+/// The figures of other works, which a report leaves out where no run has their numbers.
+const NEIGHBOURS: [&str; 4] = ["deletion", "paths", "estimation", "readouts"];
+
+impl Figure {
+    /// Whether it is another work's than the paper's.
+    pub(crate) fn is_of_neighbours(&self) -> bool {
+        NEIGHBOURS.contains(&self.name)
+    }
 }
 
 /// The splits, in the order of panels side by side.

@@ -56,6 +56,7 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
         missing: missing(groups),
         figures: figures
             .iter()
+            .filter(|figure| figure.svg.is_some() || !figure.is_of_neighbours())
             .map(|figure| figure_row(figure, groups))
             .collect(),
         table1: tables(groups),
@@ -231,6 +232,8 @@ fn missing(groups: &[Group]) -> Vec<String> {
 struct FigureRow<'a> {
     name: &'a str,
     title: &'a str,
+    /// Who found what follows.
+    source: &'static str,
     paper: &'a str,
     seen: &'a [String],
     absent: String,
@@ -249,6 +252,11 @@ fn figure_row<'a>(figure: &'a Figure, groups: &[Group]) -> FigureRow<'a> {
     FigureRow {
         name: figure.name,
         title: figure.title,
+        source: if figure.is_of_neighbours() {
+            "Found elsewhere"
+        } else {
+            "The paper found"
+        },
         paper: figure.paper,
         seen: &figure.seen,
         absent: figure.absent.join(", "),

@@ -1,6 +1,6 @@
 //! Whether results fit together: what counts blocks counts the same ones everywhere.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Exit, Results, Split, Stage};
 
 /// Checks that stages and blocks are counted without gaps, and that exits, unrolled steps and
@@ -74,6 +74,46 @@ fn check_split(name: &str, split: &Split, stages: &[Stage], blocks: usize) -> Re
             );
         }
     }
+    check_neighbours(name, split, blocks)
+}
+
+/// What the neighbouring works measure is of blocks that there are, and of all of them where it is
+/// of all.
+fn check_neighbours(name: &str, split: &Split, blocks: usize) -> Result<()> {
+    let deleted = split.deletions.iter().flat_map(|found| &found.draws);
+    if let Some(block) = deleted
+        .flat_map(|draw| &draw.blocks)
+        .find(|&&block| block >= blocks)
+    {
+        bail!("splits.{name:?}.deletions: there is no block {block}");
+    }
+    for draw in split.reorderings.iter().flat_map(|found| &found.draws) {
+        let mut order = draw.order.clone();
+        order.sort_unstable();
+        ensure!(
+            order.iter().copied().eq(0..blocks),
+            "splits.{name:?}.reorderings: an order does not have each of the {blocks} blocks once"
+        );
+    }
+    let lengths = split.paths.iter().map(|path| path.length);
+    ensure!(
+        split.paths.is_empty() || lengths.eq(0..=blocks),
+        "splits.{name:?}.paths: expected lengths 0 to {blocks}"
+    );
+    let of_blocks = split
+        .estimations
+        .iter()
+        .map(|found| (found.block, found.stage));
+    let expected = split.blocks.iter().map(|found| (found.block, found.stage));
+    ensure!(
+        split.estimations.is_empty() || of_blocks.eq(expected),
+        "splits.{name:?}.estimations: expected one for each of the {blocks} blocks"
+    );
+    let places = split.readouts.iter().map(|readout| readout.after_block);
+    ensure!(
+        split.readouts.is_empty() || places.eq(std::iter::once(None).chain((0..blocks).map(Some))),
+        "splits.{name:?}.readouts: expected one at h_0 and one after each of the {blocks} blocks"
+    );
     Ok(())
 }
 
