@@ -230,6 +230,16 @@ fn submit(
         wait: args.wait,
     };
     submission.submit()?;
+    if args.wait {
+        let left = graph.steps().iter().filter(|step| !workplace.is_done(step));
+        let left: Vec<_> = left.map(|step| step.name.as_str()).collect();
+        ensure!(
+            left.is_empty(),
+            "not done: {}; what the jobs said is in {}, and the same command submits what is left",
+            left.join("; "),
+            out.join("logs").display()
+        );
+    }
     println!("report: {}", plan.report.display());
     Ok(ExitCode::SUCCESS)
 }
