@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use ir_data::{Dataset, IMAGE, Locations};
+use ir_data::{
+    Dataset, Fit, IMAGE, ImageFolder, Interpolation, Locations, Normalization, Preparation,
+};
 use tempfile::TempDir;
 
 use crate::seeds;
@@ -43,6 +45,32 @@ pub fn image(content: &[u8]) {
         &[3],
         seeds::Pages::default(),
     ));
+}
+
+/// An image of any size in a folder of images, prepared for a network.
+pub fn photograph(content: &[u8]) {
+    let root = folder("photographs", Vec::new);
+    fs::create_dir_all(root.join("class")).unwrap();
+    fs::write(root.join("class/1.jpg"), content).unwrap();
+    let preparation = Preparation {
+        size: [16, 16],
+        fit: Fit::Crop(0.875),
+        interpolation: Interpolation::Bilinear,
+        normalization: Normalization {
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        },
+    };
+    let images = ImageFolder::open(&root).unwrap();
+    let mut batches = images
+        .test()
+        .unwrap()
+        .batches(1, None, preparation)
+        .unwrap();
+    match batches.next().unwrap() {
+        Ok(batch) => assert_eq!(batch.images.dims(), [1, 3, 16, 16]),
+        Err(error) => assert!(error.to_string().contains("1.jpg"), "{error}"),
+    }
 }
 
 /// A python batch, read without being run.

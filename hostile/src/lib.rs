@@ -31,13 +31,16 @@ pub type Target = fn(&[u8]);
 ///     }
 /// }
 /// ```
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("architecture", models::architecture),
     ("binary_batch", data::binary_batch),
     ("checkpoint", models::checkpoint),
     ("class_names", data::class_names),
     ("hub_reference", data::hub_reference),
     ("image", data::image),
+    ("model_config", models::model_config),
     ("parquet", data::parquet),
+    ("photograph", data::photograph),
     ("python_batch", data::python_batch),
+    ("weights", models::weights),
 ];

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use ir_models::import::{ImportedResNet, ModelConfig, Strictness, Weights};
 use ir_models::{Architecture, Checkpoint, ResNet};
 use tempfile::TempDir;
 
@@ -50,4 +51,36 @@ pub fn architecture(content: &[u8]) {
     if parameters.all <= MOST_PARAMETERS {
         ResNet::initialize(&architecture, 0).unwrap();
     }
+}
+
+/// A file of someone else's weights, safetensors or PyTorch's, built as a network.
+pub fn weights(content: &[u8]) {
+    let path = FOLDER.with(|folder| folder.path().join("weights.pth"));
+    fs::write(&path, content).unwrap();
+    let weights = match Weights::open(&path) {
+        Ok(weights) => weights,
+        Err(error) => {
+            let message = error.to_string();
+            assert!(message.contains("weights.pth"), "{message}");
+            return;
+        }
+    };
+    let values = weights.shapes().into_values();
+    let values = values.map(|shape| shape.iter().product::<usize>());
+    assert!(values.sum::<usize>() <= content.len());
+    let config = ModelConfig::default();
+    drop(ImportedResNet::build(
+        &weights,
+        &config,
+        Strictness::AllowUnexpected,
+    ));
+}
+
+/// The `config.json` beside someone else's weights, also as a `preprocessor_config.json`.
+pub fn model_config(content: &[u8]) {
+    let Ok(text) = std::str::from_utf8(content) else {
+        return;
+    };
+    drop(ModelConfig::parse(Some(text), None));
+    drop(ModelConfig::parse(None, Some(text)));
 }

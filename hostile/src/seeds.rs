@@ -44,6 +44,36 @@ const PARQUET: [&[u8]; 3] = [
     fixture!("parquet10_other/data/train/0000.parquet"),
 ];
 
+macro_rules! weights {
+    ($name:literal) => {
+        include_bytes!(concat!(
+            "../../crates/ir-models/tests/pytorch/fixtures/files/",
+            $name
+        ))
+    };
+}
+
+/// Weights as `torch.save` writes a dictionary of them.
+pub const STATE: &[u8] = weights!("state.pth");
+/// A pickle that runs a command of the system's in Python.
+pub const COMMAND: &[u8] = weights!("hostile.pth");
+
+const WEIGHTS: [&[u8]; 6] = [
+    STATE,
+    weights!("training.pth"),
+    weights!("one-storage.pth"),
+    weights!("parameters.pth"),
+    weights!("float16.safetensors"),
+    COMMAND,
+];
+
+const TIMM: &str = r#"{"architecture":"resnet18","num_classes":2,"label_names":["a","b"],"pretrained_cfg":
+{"input_size":[3,224,224],"interpolation":"bicubic","crop_pct":0.95,"crop_mode":"center","mean":[0.5,0.4,0.3],"std":[0.2,0.2,0.2]}}"#;
+
+const HUGGING_FACE: &str = r#"{"id2label":{"0":"a","1":"b"},"downsample_in_bottleneck":true,"hidden_act":"relu",
+"crop_pct":0.875,"size":{"shortest_edge":224},"resample":3,"image_mean":[0.5,0.4,0.3],"image_std":[0.2,0.2,0.2],
+"do_center_crop":true,"crop_size":{"height":224,"width":224}}"#;
+
 /// An architecture small enough to be built in microseconds.
 pub const TINY: &str = r#"{"name":"tiny","classes":3,"image":[3,8,8],"stem_channels":2,"head_pooling":4,
 "stages":[{"blocks":2,"channels":2},{"blocks":1,"channels":3,"entrance":{"transition":{"stride":2}}}]}"#;
@@ -62,6 +92,15 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "class_names" => vec![b"circle\nsquare\ntriangle\n".to_vec()],
         "hub_reference" => vec![b"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f".to_vec()],
         "image" => images(),
+        "model_config" => [TIMM, HUGGING_FACE]
+            .map(|text| text.as_bytes().to_vec())
+            .into(),
+        "photograph" => {
+            let mut files = images();
+            files.push(fixture!("images/cat/tall.jpg").to_vec());
+            files
+        }
+        "weights" => WEIGHTS.map(<[u8]>::to_vec).into(),
         "parquet" => {
             let mut files = vec![sound_parquet()];
             files.extend(PAGES.map(|pages| {

@@ -41,4 +41,7 @@ macro_rules! mutated {
     };
 }
 
-mutated!(architecture binary_batch checkpoint class_names hub_reference image parquet python_batch);
+mutated!(
+    architecture binary_batch checkpoint class_names hub_reference image model_config parquet photograph
+    python_batch weights
+);

@@ -103,6 +103,12 @@ fn every_kind_of_broken_input_is_an_error_that_says_what_is_wrong() {
         let trainer = opened.and_then(|checkpoint| checkpoint.trainer());
         trainer.err().map(|error| error.to_string())
     };
+    let weights = |folder: &Path| {
+        use ir_models::import::{ImportedResNet, ModelFiles, Strictness};
+        let files = ModelFiles::find(&folder.join("weights.pth"));
+        let opened = files.and_then(|files| ImportedResNet::open(&files, Strictness::Strict));
+        opened.err().map(|error| error.to_string())
+    };
     let architecture = |folder: &Path| {
         let text = fs::read_to_string(folder.join("architecture.json")).unwrap_or_default();
         let read = ir_models::Architecture::from_json(&text);
@@ -116,6 +122,7 @@ fn every_kind_of_broken_input_is_an_error_that_says_what_is_wrong() {
         check(broken::folders::CASES, data),
         check(broken::hub::CASES, hub),
         check(broken::checkpoints::CASES, checkpoint),
+        check(broken::weights::CASES, weights),
         check(broken::architectures::CASES, architecture),
     ]
     .concat();

@@ -43,8 +43,8 @@ fn shapes() -> BTreeMap<String, Vec<usize>> {
         "layer2.0.downsample.1",
         [8, 4, 1, 1],
     );
-    shapes.insert("fc.weight".into(), vec![3, 8]);
-    shapes.insert("fc.bias".into(), vec![3]);
+    shapes.insert("fc.weight".into(), vec![10, 8]);
+    shapes.insert("fc.bias".into(), vec![10]);
     shapes
 }
 
@@ -160,7 +160,7 @@ fn a_network_is_found_by_its_tensors() {
     );
     assert_eq!(
         (found.stem_kernel, found.stem_channels, found.classes),
-        (3, 4, 3)
+        (3, 4, 10)
     );
     let stages: Vec<_> = found
         .stages
@@ -390,7 +390,7 @@ fn a_folder_is_its_weights_and_what_is_beside_them() {
     let imported = ImportedResNet::open(&files, Strictness::Strict).unwrap();
     assert_eq!(imported.config.architecture.as_deref(), Some("resnet4"));
     let logits = imported.network.logits(&ones(&[2, 3, 32, 32])).unwrap();
-    assert_eq!(logits.dims(), [2, 3]);
+    assert_eq!(logits.dims(), [2, 10]);
     // safetensors go first.
     std::fs::copy(
         file("float16.safetensors"),

@@ -8,6 +8,7 @@ pub(crate) mod hub;
 pub(crate) mod images;
 pub(crate) mod parquet;
 pub(crate) mod python;
+pub(crate) mod weights;
 
 use std::fs;
 use std::path::Path;

@@ -4,13 +4,13 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use ir_data::synthetic::{self, Classes};
-use ir_data::{Dataset, LabelSet, Locations, Split};
+use ir_data::{Dataset, ImageFolder, LabelSet, Locations, Split};
 use serde_json::json;
 
 use crate::arguments::{Data, DataFetch, DataInfo, DataSynthesize};
-use crate::data;
+use crate::images::Found;
 
 pub(crate) fn run(arguments: &Data) -> Result<ExitCode> {
     match arguments {
@@ -22,7 +22,10 @@ pub(crate) fn run(arguments: &Data) -> Result<ExitCode> {
 }
 
 fn info(arguments: &DataInfo) -> Result<()> {
-    let dataset = data::open_named(&arguments.data, arguments.offline)?;
+    let dataset = match Found::open(&arguments.data, arguments.offline)? {
+        Found::Cifar(dataset) => dataset,
+        Found::Folder(folder) => return info_of_folder(arguments, &folder),
+    };
     let mut out = std::io::stdout().lock();
     if arguments.json {
         serde_json::to_writer_pretty(&mut out, &describe(&dataset))?;
@@ -56,6 +59,52 @@ fn info(arguments: &DataInfo) -> Result<()> {
     )?;
     writeln!(out, "  std       {}", numbers(normalization.std))?;
     writeln!(out, "  classes   {}", dataset.classes().join(", "))?;
+    Ok(())
+}
+
+/// Of a folder of images nothing is read but names and lengths.
+fn info_of_folder(arguments: &DataInfo, folder: &ImageFolder) -> Result<()> {
+    let splits = [("train", folder.train()), ("test", folder.test())];
+    let splits: Vec<_> = splits
+        .into_iter()
+        .filter_map(|(name, split)| Some((name, split?)))
+        .collect();
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        let mut described = json!({
+            "name": folder.name(),
+            "format": "images",
+            "folder": folder.root(),
+            "classes": folder.classes(),
+        });
+        for (name, split) in splits {
+            described[name] = json!({
+                "images": split.len(),
+                "bytes": split.bytes(),
+                "sha256_of_names_and_lengths": split.checksum(),
+            });
+        }
+        serde_json::to_writer_pretty(&mut out, &described)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "{}: {} classes, image files",
+        folder.name(),
+        folder.classes().len()
+    )?;
+    writeln!(out, "  from      {}", folder.root().display())?;
+    for (name, split) in splits {
+        writeln!(
+            out,
+            "  {name:<9} {} images, {}, sha256 of names and lengths {}",
+            split.len(),
+            HumanBytes(split.bytes()),
+            split.checksum()
+        )?;
+    }
+    writeln!(out, "  classes   {}", folder.classes().join(", "))?;
     Ok(())
 }
 

@@ -141,11 +141,14 @@ impl ModelConfig {
     pub fn read(files: &ModelFiles) -> Result<Self> {
         let text = |file: &Option<PathBuf>| file.as_deref().map(read_text).transpose();
         let (config, preprocessor) = (text(&files.config)?, text(&files.preprocessor)?);
-        let config = Self::parse(config.as_deref(), preprocessor.as_deref());
-        config.map_err(|problem| {
-            let file = files.config.as_ref().or(files.preprocessor.as_ref());
-            Error::import(file.unwrap_or(&files.weights), problem)
-        })
+        let named = |file: &Option<PathBuf>| file.clone().unwrap_or_else(|| files.weights.clone());
+        let parsed = Self::parse(config.as_deref(), None)
+            .map_err(|problem| Error::import(&named(&files.config), problem))?;
+        if preprocessor.is_none() {
+            return Ok(parsed);
+        }
+        Self::parse(config.as_deref(), preprocessor.as_deref())
+            .map_err(|problem| Error::import(&named(&files.preprocessor), problem))
     }
 
     /// From the text of `config.json` and of `preprocessor_config.json`.

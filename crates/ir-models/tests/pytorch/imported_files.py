@@ -27,7 +27,7 @@ class SmallResNet(nn.Module):
         self.layer1 = nn.Sequential(BasicBlock(4, 4))
         down = nn.Sequential(conv1x1(4, 8, 2), nn.BatchNorm2d(8))
         self.layer2 = nn.Sequential(BasicBlock(4, 8, 2, down))
-        self.fc = nn.Linear(8, 3)
+        self.fc = nn.Linear(8, 10)
 
 
 def values(name, tensor):
