@@ -54,6 +54,8 @@ pub(super) struct Training {
     /// On how many images of the test split it is evaluated; on all of them if `None`.
     pub(super) test_images: Option<usize>,
     pub(super) schedule: Schedule,
+    /// What `ir analyze` measures: `paper` or, with the works beside it, `all`.
+    pub(super) measures: &'static str,
     /// Blocks and exits are measured every so many epochs (Fig. 5, 8 and the appendix).
     pub(super) measure_every: u32,
 }
@@ -125,6 +127,7 @@ const DEFAULT: Training = Training {
     train_images: None,
     test_images: None,
     schedule: Schedule::Scaled,
+    measures: "paper",
     measure_every: 1,
 };
 
@@ -143,6 +146,7 @@ static SMOKE: Profile = Profile {
 const SMOKE_TRAINING: Training = Training {
     train_images: Some(256),
     test_images: Some(256),
+    measures: "all",
     ..DEFAULT
 };
 
@@ -197,7 +201,10 @@ static SHORT: Profile = Profile {
         short("resnet-38", Dataset::Cifar10),
         short("resnet-110-ubn", Dataset::Cifar10),
         short("resnet-110-naive", Dataset::Cifar10),
-        short("resnet-32", Dataset::Cifar10),
+        Training {
+            measures: "all",
+            ..short("resnet-32", Dataset::Cifar10)
+        },
         short("resnet-32", Dataset::Cifar100),
         Training {
             epochs: 2,
@@ -215,6 +222,7 @@ const fn standard(name: &'static str, dataset: Dataset, epochs: u32) -> Training
         model: Model::Named(name),
         dataset,
         epochs,
+        measures: "all",
         ..DEFAULT
     }
 }
@@ -258,6 +266,7 @@ const fn as_in_paper(name: &'static str, dataset: Dataset, epochs: u32) -> Train
         dataset,
         epochs,
         schedule: Schedule::Paper,
+        measures: "all",
         measure_every: 10,
         ..DEFAULT
     }
