@@ -96,7 +96,7 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        problem: ImportProblem,
+        problem: Box<ImportProblem>,
     },
     /// The loss is not a number any more.
     #[error(
@@ -145,8 +145,10 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn import(path: &Path, problem: ImportProblem) -> Self {
-        let path = path.into();
-        Self::Import { path, problem }
+        Self::Import {
+            path: path.into(),
+            problem: Box::new(problem),
+        }
     }
 }
 

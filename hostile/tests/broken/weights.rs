@@ -54,7 +54,7 @@ pub(crate) const CASES: &[Case] = &[
             archive(
                 to,
                 &[("a/data.pkl", b"cos\nsystem\n(S'touch pickle-was-run'\ntR.")],
-            )
+            );
         },
         &["at byte 13 expected a pickle of protocol 2 to 5, found instruction 0x53"],
     ),
@@ -69,7 +69,7 @@ pub(crate) const CASES: &[Case] = &[
             pickle(
                 to,
                 &[b"K\x00".as_slice(), &b"2\x86".repeat(80), b"."].concat(),
-            )
+            );
         },
         &["no dictionary of tensors"],
     ),
@@ -79,7 +79,7 @@ pub(crate) const CASES: &[Case] = &[
             pickle(
                 to,
                 &[b"K\x00".as_slice(), &b"\x85".repeat(100_000), b"."].concat(),
-            )
+            );
         },
         &["no dictionary of tensors"],
     ),
@@ -112,7 +112,7 @@ pub(crate) const CASES: &[Case] = &[
             pickle(
                 to,
                 b"}X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\nK\x00\x85Rs.",
-            )
+            );
         },
         &["w: expected a tensor as torch.save writes it, found a call with too few arguments"],
     ),
@@ -128,7 +128,7 @@ pub(crate) const CASES: &[Case] = &[
                 to,
                 FILE,
                 b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.",
-            )
+            );
         },
         &["before version 1.6", "torch.save(torch.load("],
     ),

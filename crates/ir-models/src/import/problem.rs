@@ -27,7 +27,7 @@ pub enum ImportProblem {
     },
     /// Tensors that are missing, misshapen or left over.
     #[error("{0}")]
-    Mismatch(TensorReport),
+    Mismatch(Box<TensorReport>),
     /// A tensor whose values are of no use.
     #[error("{tensor}: {reason}")]
     Values {
@@ -59,6 +59,6 @@ pub enum ImportProblem {
 
 impl From<TensorReport> for ImportProblem {
     fn from(report: TensorReport) -> Self {
-        Self::Mismatch(report)
+        Self::Mismatch(Box::new(report))
     }
 }
