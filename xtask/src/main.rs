@@ -17,6 +17,7 @@ mod bench;
 mod elapsed;
 mod kills;
 mod reproduce;
+mod signals;
 mod validate;
 
 /// Development commands of the workspace. Paths are relative to its root.
@@ -31,6 +32,9 @@ enum Command {
     Bench(bench::Args),
     /// Kill training runs at random moments and compare what they come to with an undisturbed one.
     Kills(kills::Args),
+    /// Do one step of a plan, as a job of a cluster does.
+    #[command(hide = true)]
+    Step(reproduce::job::Args),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
         Command::Reproduce(args) => reproduce::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Kills(args) => kills::run(&args),
+        Command::Step(args) => reproduce::job::run(&args),
     });
     match done {
         Ok(code) => code,

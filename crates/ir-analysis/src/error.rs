@@ -198,7 +198,45 @@ pub enum Error {
         part: Part,
     },
 
+    /// A readout has nothing to read: a representation is empty or has overflowed.
+    #[error(
+        "{position} of sample {sample} of its batch has no finite features that a linear \
+         classifier could read: check the weights and the normalisation of the images"
+    )]
+    Feature {
+        /// The representation, as `h_3`.
+        position: String,
+        /// Index of the sample within its batch.
+        sample: usize,
+    },
+
     // The request.
+    /// Readouts of a network with another number of blocks.
+    #[error(
+        "{found} readouts were given and the network has {expected} representations, h_0 and one \
+         after each block: fit them on this network"
+    )]
+    ReadoutCount {
+        /// Blocks of the network and one.
+        expected: usize,
+        /// Readouts given.
+        found: usize,
+    },
+
+    /// A readout of another representation.
+    #[error(
+        "the readout of h_{index} reads {} features of {} classes, and the network has {} and {}: \
+         fit readouts on this network", expected.0, expected.1, found.0, found.1
+    )]
+    ReadoutShape {
+        /// Index of the representation.
+        index: usize,
+        /// Features and classes of the readout.
+        expected: (usize, usize),
+        /// Those of the network.
+        found: (usize, usize),
+    },
+
     /// The last block cannot be applied to its own result.
     #[error(
         "block {block}, the last, is a transition and cannot be applied again: \

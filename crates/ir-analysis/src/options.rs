@@ -5,9 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::readouts::Readouts;
 use crate::results::ScaleSource;
 
-/// One of the paper's measures. What is not asked for is not computed.
+/// One of the measures. What is not asked for is not computed.
 ///
 /// ```
 /// use ir_analysis::Measure;
@@ -32,11 +33,21 @@ pub enum Measure {
     Unroll,
     /// The first-order prediction of each block's effect on the loss (section 3, Eq. 4).
     Taylor,
+    /// Random blocks deleted together (Veit et al. 2016).
+    Delete,
+    /// Random pairs of blocks swapped (Veit et al. 2016).
+    Reorder,
+    /// The gradient through single paths of each length (Veit et al. 2016).
+    Paths,
+    /// Each block's distance from its stage's end (Greff et al. 2017).
+    Estimation,
+    /// A trained linear classifier after each block: those of [`Options::readouts`].
+    Readouts,
 }
 
 impl Measure {
-    /// Every measure, in the order of the paper's text.
-    pub const ALL: [Self; 7] = [
+    /// The measures of the paper, in the order of its text: what is measured by default.
+    pub const PAPER: [Self; 7] = [
         Self::Cosine,
         Self::ExitCosine,
         Self::Ratio,
@@ -45,6 +56,24 @@ impl Measure {
         Self::Unroll,
         Self::Taylor,
     ];
+
+    /// Those of the works beside it, which cost several times as much.
+    pub const NEIGHBOURS: [Self; 5] = [
+        Self::Delete,
+        Self::Reorder,
+        Self::Paths,
+        Self::Estimation,
+        Self::Readouts,
+    ];
+
+    /// Every measure: [`Measure::PAPER`], then [`Measure::NEIGHBOURS`].
+    ///
+    /// ```
+    /// assert_eq!(ir_analysis::Measure::all().count(), 12);
+    /// ```
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::PAPER.into_iter().chain(Self::NEIGHBOURS)
+    }
 
     /// The name that [`FromStr`] reads.
     ///
@@ -61,12 +90,17 @@ impl Measure {
             Self::Exits => "exits",
             Self::Unroll => "unroll",
             Self::Taylor => "taylor",
+            Self::Delete => "delete",
+            Self::Reorder => "reorder",
+            Self::Paths => "paths",
+            Self::Estimation => "estimation",
+            Self::Readouts => "readouts",
         }
     }
 
     /// All names, for a message.
     pub(crate) fn names() -> String {
-        Self::ALL.map(Self::name).join(", ")
+        Self::all().map(Self::name).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -80,8 +114,7 @@ impl FromStr for Measure {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
+        Self::all()
             .find(|measure| measure.name() == name)
             .ok_or_else(|| Error::UnknownMeasure {
                 name: name.to_owned(),
@@ -147,7 +180,7 @@ impl UnrollScale {
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// The measures; by default all.
+    /// The measures; by default those of the paper.
     pub measures: BTreeSet<Measure>,
     /// How many of the last exits Fig. 6 shows, 5 in the paper. The results hold every exit of
     /// the last stage; this only places [`ReferenceExit::FirstShown`]. Where there are fewer
@@ -159,16 +192,28 @@ pub struct Options {
     pub unroll_steps: usize,
     /// One unrolling for each of these; by default one, unscaled.
     pub unroll_scales: Vec<UnrollScale>,
+    /// Random draws for each number of deleted blocks or swaps and each length of a path. Fewer
+    /// where there are no more different ones.
+    pub draws: usize,
+    /// What the draws are a function of, together with their kind, their size and their index.
+    pub draw_seed: u64,
+    /// The classifiers of [`Measure::Readouts`], from
+    /// [`fit_readouts`](crate::fit_readouts) on the training split. `None`, the default, measures
+    /// none.
+    pub readouts: Option<Readouts>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            measures: Measure::ALL.into(),
+            measures: Measure::PAPER.into(),
             exits_shown: 5,
             reference: ReferenceExit::FirstShown,
             unroll_steps: 20,
             unroll_scales: vec![UnrollScale::UNSCALED],
+            draws: 5,
+            draw_seed: 0,
+            readouts: None,
         }
     }
 }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::number::Number;
 
-/// The version of this layout. A reader refuses a newer one.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of this layout. A reader refuses a newer one, and reads older ones: version 2 added
+/// the fields from [`Split::deletions`] on, which are empty where they are missing.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// One analysis of one network: the whole of `results.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ pub struct Stage {
 }
 
 /// Everything measured on one split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Split {
     /// Number of samples.
     pub samples: usize,
@@ -65,6 +66,22 @@ pub struct Split {
     pub unroll: Vec<Unroll>,
     /// The Taylor table of the last stage. Empty if not asked for.
     pub taylor: Vec<TaylorRow>,
+    /// Random blocks deleted, one entry a number of blocks. Empty if not asked for, as all that
+    /// follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deletions: Vec<Deletions>,
+    /// Random pairs of blocks swapped, one entry a number of swaps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reorderings: Vec<Reorderings>,
+    /// The gradient through single paths, one entry a length from 0 to the number of blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathLength>,
+    /// Each block's distance from the end of its stage, one entry a block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub estimations: Vec<Estimation>,
+    /// A trained linear classifier at h_0, then after each block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readouts: Vec<Readout>,
 }
 
 /// What was measured at one block j.
@@ -236,4 +253,138 @@ pub struct TaylorRow {
     pub remainder: Number,
     /// Standard deviation of the remainder over samples.
     pub remainder_std: Number,
+}
+
+/// The network with k random blocks deleted, F_j := 0 for all of them at once (Veit et al. 2016,
+/// section 4.1). Transitions are never deleted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deletions {
+    /// k.
+    pub deleted: usize,
+    /// Mean accuracy over the draws, 0 to 1.
+    pub accuracy: f64,
+    /// Standard deviation of `accuracy` over the draws.
+    pub accuracy_std: f64,
+    /// Mean over the draws of the mean cross-entropy, in nats.
+    pub loss: Number,
+    /// Standard deviation of `loss` over the draws.
+    pub loss_std: Number,
+    /// Every draw; no two have the same blocks. All sets of k blocks there are, if there are no
+    /// more of them than draws were asked for.
+    pub draws: Vec<Deletion>,
+}
+
+/// One draw of deleted blocks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The deleted blocks, in order.
+    pub blocks: Vec<usize>,
+    /// Accuracy without them, 0 to 1.
+    pub accuracy: f64,
+    /// Mean cross-entropy without them, in nats.
+    pub loss: Number,
+}
+
+/// The network after k random swaps, one after the other, each of two blocks of one stage (Veit et
+/// al. 2016, section 4.2). Transitions stay where they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reorderings {
+    /// k.
+    pub swaps: usize,
+    /// Mean of Kendall's τ over the draws.
+    pub kendall_tau: f64,
+    /// Mean accuracy over the draws, 0 to 1.
+    pub accuracy: f64,
+    /// Standard deviation of `accuracy` over the draws.
+    pub accuracy_std: f64,
+    /// Mean over the draws of the mean cross-entropy, in nats.
+    pub loss: Number,
+    /// Standard deviation of `loss` over the draws.
+    pub loss_std: Number,
+    /// Every draw.
+    pub draws: Vec<Reordering>,
+}
+
+/// One draw of an order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reordering {
+    /// The block whose branch is applied at each place, over all blocks.
+    pub order: Vec<usize>,
+    /// Kendall's τ of `order` against 0, 1, …, L − 1: (pairs in order − pairs out of order) / all
+    /// pairs. 1 for the network as it is.
+    pub kendall_tau: f64,
+    /// Accuracy in this order, 0 to 1.
+    pub accuracy: f64,
+    /// Mean cross-entropy in this order, in nats.
+    pub loss: Number,
+}
+
+/// The gradient that arrives at h_0 through single paths of one length k (Veit et al. 2016,
+/// section 5).
+///
+/// A path is a choice of k of the L blocks. ∂L/∂h_L goes back through the branch alone of each
+/// chosen block and through the shortcut alone of each other one, at the h_j of the whole network's
+/// forward pass. A transition is a block like others, whose shortcut is a convolution. The gradient
+/// ∂L/∂h_0 of the whole network is the sum over all 2^L paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PathLength {
+    /// k.
+    pub length: usize,
+    /// Number of paths of this length, L! / (k! (L − k)!).
+    pub paths: Number,
+    /// How many of them were taken: random ones, no two the same, or all there are.
+    pub sampled: usize,
+    /// Mean norm of the gradient at h_0 through one path, over samples and then over the paths
+    /// taken. Row n is the gradient of sample n's own loss.
+    pub gradient_norm: Number,
+    /// Standard deviation over the paths taken of the mean norm over samples.
+    pub gradient_norm_std: Number,
+    /// `paths` · `gradient_norm`: what all paths of this length would bring together if their
+    /// gradients pointed the same way.
+    pub contribution: Number,
+}
+
+/// How far the representation before a block is from its stage's last one (Greff et al. 2017,
+/// Fig. 3).
+///
+/// The error of unit i for sample n at block j is h_j − h_end, where h_end is what the last block of
+/// the stage gives: h of the next block where that has the stage's shape, otherwise the sum s + F
+/// before what follows it (pooling). s_j stands for h_j of a transition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Estimation {
+    /// j.
+    pub block: usize,
+    /// The block's stage.
+    pub stage: usize,
+    /// Mean of h_j − h_end over all units and samples.
+    pub error: Number,
+    /// Standard deviation of h_j − h_end over all units and samples.
+    pub error_std: Number,
+    /// Mean over samples of ‖h_j − h_end‖ / ‖h_end‖.
+    pub distance: Option<Number>,
+    /// Standard deviation of `distance` over samples.
+    pub distance_std: Option<Number>,
+    /// Samples with h_end = 0, left out of `distance`.
+    #[serde(default)]
+    pub undefined: usize,
+}
+
+/// A trained linear classifier of one representation, beside the plugged head of [`Exit`]; see
+/// [`Readouts`](crate::Readouts) for what it reads and how it was trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Readout {
+    /// The block after which it reads; `None` is h_0.
+    pub after_block: Option<usize>,
+    /// Number of features that it reads.
+    pub features: usize,
+    /// Accuracy, 0 to 1.
+    pub accuracy: f64,
+    /// Mean cross-entropy in nats.
+    pub loss: Number,
+    /// Standard deviation of `loss` over samples.
+    pub loss_std: Number,
+    /// Norm of the gradient at which its training ended.
+    pub gradient_norm: f64,
+    /// Steps of its training.
+    pub iterations: usize,
 }

@@ -7,13 +7,18 @@ use ir_tensor_ops::together;
 use crate::batch::Batch;
 use crate::blocks::BlockSoFar;
 use crate::checked::Checked;
+use crate::draws::Draws;
 use crate::drop::without_block;
 use crate::error::{Error, Result};
+use crate::estimation::{self, EstimationSoFar};
 use crate::evaluate::{BatchError, each_batch};
 use crate::exits::ExitsSoFar;
 use crate::groups::ScoreSoFar;
 use crate::last_stage::{LastStage, Reading};
+use crate::lesions::LesionsSoFar;
 use crate::options::{Measure, Options};
+use crate::paths::PathsSoFar;
+use crate::readouts::ReadoutsSoFar;
 use crate::results::{BlockMeasures, Split, Stage, Undefined};
 use crate::taylor::TaylorSoFar;
 use crate::trace::{Gradients, Trace, run};
@@ -96,6 +101,11 @@ struct SplitSoFar<'a> {
     unrolls: Vec<UnrollSoFar>,
     /// One row a block of the last stage.
     taylor: Vec<TaylorSoFar>,
+    deletions: Option<LesionsSoFar>,
+    reorderings: Option<LesionsSoFar>,
+    paths: Option<PathsSoFar>,
+    estimations: Vec<EstimationSoFar>,
+    readouts: Option<ReadoutsSoFar<'a>>,
 }
 
 impl<'a> SplitSoFar<'a> {
@@ -110,28 +120,39 @@ impl<'a> SplitSoFar<'a> {
         } else {
             &[]
         };
+        let readouts = options
+            .readouts
+            .as_ref()
+            .filter(|_| asked(Measure::Readouts));
         let unroll = |&scale| UnrollSoFar::new(network, scale, options.unroll_steps);
-        let taylor_rows = if asked(Measure::Taylor) {
-            blocks - start
-        } else {
-            0
+        let rows = |measure, rows: usize| if asked(measure) { rows } else { 0 };
+        let draws = Draws {
+            count: options.draws,
+            seed: options.draw_seed,
         };
         Ok(Self {
             network,
             options,
             score: ScoreSoFar::default(),
             blocks: vec![BlockSoFar::default(); blocks],
-            drops: vec![ScoreSoFar::default(); if asked(Measure::Drop) { blocks } else { 0 }],
+            drops: vec![ScoreSoFar::default(); rows(Measure::Drop, blocks)],
             exits,
             unrolls: scales.iter().map(unroll).collect::<Result<_>>()?,
-            taylor: vec![TaylorSoFar::default(); taylor_rows],
+            taylor: vec![TaylorSoFar::default(); rows(Measure::Taylor, blocks - start)],
+            deletions: asked(Measure::Delete).then(|| LesionsSoFar::deletions(network, draws)),
+            reorderings: asked(Measure::Reorder).then(|| LesionsSoFar::reorderings(network, draws)),
+            paths: asked(Measure::Paths).then(|| PathsSoFar::new(blocks, draws)),
+            estimations: vec![EstimationSoFar::default(); rows(Measure::Estimation, blocks)],
+            readouts: readouts
+                .map(|readouts| ReadoutsSoFar::new(network, readouts))
+                .transpose()?,
         })
     }
 
     fn add(&mut self, batch: &Batch) -> Result<()> {
         let gradients = self.gradients(&[Measure::Cosine]);
         let (mut trace, outcomes) = run(self.network, batch, gradients)?;
-        if self.options.any(&[Measure::Unroll]) && trace.gradient_last.is_none() {
+        if self.options.any(&[Measure::Unroll, Measure::Paths]) && trace.gradient_last.is_none() {
             // Without the backward pass through the network, one through the head is enough.
             let name = || "h_L".to_owned();
             let h_last = &trace.h_last;
@@ -139,8 +160,15 @@ impl<'a> SplitSoFar<'a> {
             trace.gradient_last = last.gradient;
         }
         self.score.add(&outcomes);
-        for (block, score) in self.drops.iter_mut().enumerate() {
-            score.add(&without_block(self.network, &trace, batch, block)?);
+        self.add_lesions(&trace, batch)?;
+        if let Some(paths) = &mut self.paths {
+            paths.add(self.network, &trace)?;
+        }
+        if !self.estimations.is_empty() {
+            estimation::add(&mut self.estimations, self.network, &trace)?;
+        }
+        if let Some(readouts) = &mut self.readouts {
+            readouts.add(&trace, batch)?;
         }
         let last_stage = if self.options.any(&[
             Measure::ExitCosine,
@@ -163,6 +191,17 @@ impl<'a> SplitSoFar<'a> {
         self.add_blocks(&trace, last_stage.as_ref())?;
         if let Some(last_stage) = &last_stage {
             self.add_last_stage(&trace, last_stage, batch)?;
+        }
+        Ok(())
+    }
+
+    /// Blocks dropped, deleted and in another order.
+    fn add_lesions(&mut self, trace: &Trace, batch: &Batch) -> Result<()> {
+        for (block, score) in self.drops.iter_mut().enumerate() {
+            score.add(&without_block(self.network, trace, batch, block)?);
+        }
+        for lesions in self.deletions.iter_mut().chain(&mut self.reorderings) {
+            lesions.add(self.network, trace, batch)?;
         }
         Ok(())
     }
@@ -210,6 +249,15 @@ impl<'a> SplitSoFar<'a> {
     fn finish(&self) -> Option<Split> {
         let start = self.network.last_stage_start();
         let rows = self.taylor.iter().zip(start..);
+        let blocks = self.network.blocks().iter().enumerate();
+        let estimations = self.estimations.iter().zip(blocks);
+        let deletions = self.deletions.as_ref().map(LesionsSoFar::finish_deletions);
+        let reorderings = self
+            .reorderings
+            .as_ref()
+            .map(LesionsSoFar::finish_reorderings);
+        let paths = self.paths.as_ref().map(PathsSoFar::finish);
+        let readouts = self.readouts.as_ref().map(ReadoutsSoFar::finish);
         Some(Split {
             samples: self.score.samples(),
             accuracy: self.score.accuracy()?,
@@ -226,6 +274,13 @@ impl<'a> SplitSoFar<'a> {
             taylor: rows
                 .map(|(row, block)| row.finish(block))
                 .collect::<Option<_>>()?,
+            deletions: deletions.unwrap_or_else(|| Some(Vec::new()))?,
+            reorderings: reorderings.unwrap_or_else(|| Some(Vec::new()))?,
+            paths: paths.unwrap_or_else(|| Some(Vec::new()))?,
+            estimations: estimations
+                .map(|(so_far, (block, about))| so_far.finish(block, about.stage))
+                .collect::<Option<_>>()?,
+            readouts: readouts.unwrap_or_else(|| Some(Vec::new()))?,
         })
     }
 

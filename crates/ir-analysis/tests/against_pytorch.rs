@@ -6,17 +6,17 @@
 mod pytorch;
 
 use candle_core::Tensor;
-use ir_analysis::results::{Group, Groups, Split, Unroll};
-use ir_analysis::{Number, Options, ReferenceExit, UnrollScale, analyze_split, trace};
-use ir_models::ResNet;
-use pytorch::{CASES, Comparison, Fixture};
+use ir_analysis::results::{Deletion, Estimation, Group, Groups, Split, Unroll};
+use ir_analysis::{Measure, Number, Options, ReferenceExit, UnrollScale, analyze_split, trace};
+use ir_models::ResidualNetwork;
+use pytorch::{CASES, Comparison, Fixture, all};
 
 #[test]
 fn the_trace_is_that_of_pytorch() {
-    for case in CASES {
+    for case in all() {
         let fixture = Fixture::open(case);
         let (images, labels) = fixture.batch("evaluation");
-        let trace = trace(&fixture.network(), &images, &labels).unwrap();
+        let trace = trace(&*fixture.network(), &images, &labels).unwrap();
         let mut comparison = fixture.compare(is_traced);
         for (j, block) in trace.blocks.iter().enumerate() {
             comparison.tensor(&format!("h.{j}"), &block.h);
@@ -37,7 +37,7 @@ fn is_traced(quantity: &str) -> bool {
 /// The averages over a split that comes in two batches of unequal size.
 #[test]
 fn averages_over_a_split_are_those_of_pytorch() {
-    for case in CASES {
+    for case in all() {
         let fixture = Fixture::open(case);
         let (network, (images, labels)) = (fixture.network(), fixture.batch("evaluation"));
         let rest = images.dim(0).unwrap() - 1;
@@ -45,11 +45,11 @@ fn averages_over_a_split_are_those_of_pytorch() {
         let mut comparison = fixture.compare(is_average);
         let first = analyze(
             &fixture,
-            &network,
+            &*network,
             batches.clone(),
             ReferenceExit::FirstShown,
         );
-        let last = analyze(&fixture, &network, batches, ReferenceExit::Final);
+        let last = analyze(&fixture, &*network, batches, ReferenceExit::Final);
         for (name, split) in [("first", &first), ("final", &last)] {
             let exits: Vec<_> = split.exits.iter().map(|exit| &exit.groups).collect();
             compare_groups(&mut comparison, &format!("groups.exit_{name}"), &exits);
@@ -73,12 +73,12 @@ fn is_average(quantity: &str) -> bool {
 /// Each sample's own numbers: the averages over a split of one.
 #[test]
 fn the_numbers_of_each_sample_are_those_of_pytorch() {
-    for case in CASES {
+    for case in all() {
         let fixture = Fixture::open(case);
         let (network, (images, labels)) = (fixture.network(), fixture.batch("evaluation"));
         let alone = |sample| {
             let batch = part(&images, &labels, (sample, 1));
-            analyze(&fixture, &network, [batch], ReferenceExit::Final)
+            analyze(&fixture, &*network, [batch], ReferenceExit::Final)
         };
         let samples: Vec<_> = (0..images.dim(0).unwrap()).map(alone).collect();
         let mut comparison = fixture.compare(is_per_sample);
@@ -97,9 +97,66 @@ fn the_numbers_of_each_sample_are_those_of_pytorch() {
 fn is_per_sample(quantity: &str) -> bool {
     let elsewhere = is_average(quantity) || is_traced(quantity);
     !elsewhere
-        && !["shortcut.", "step."]
+        && !["shortcut.", "step.", "neighbours."]
             .iter()
             .any(|prefix| quantity.starts_with(prefix))
+}
+
+/// The measures of the neighbouring works, of each sample alone. Sizes with so many sets of blocks
+/// that PyTorch left them out are left out.
+#[test]
+fn the_neighbours_of_each_sample_are_those_of_pytorch() {
+    // One more than PyTorch takes all sets of.
+    const DRAWS: usize = 30;
+    for case in CASES {
+        let fixture = Fixture::open(case);
+        let (network, (images, labels)) = (fixture.network(), fixture.batch("evaluation"));
+        let options = Options {
+            measures: [Measure::Delete, Measure::Paths, Measure::Estimation].into(),
+            draws: DRAWS,
+            ..Options::default()
+        };
+        let alone = |sample| {
+            let batch = Ok::<_, ir_analysis::Error>(part(&images, &labels, (sample, 1)));
+            analyze_split(&*network, [batch], &options, &mut |_| {}).unwrap()
+        };
+        let samples: Vec<_> = (0..images.dim(0).unwrap()).map(alone).collect();
+        let mut comparison = fixture.compare(|quantity| quantity.starts_with("neighbours."));
+        let mut compare = |name: &str, rows: &dyn Fn(&Split) -> Vec<f64>| {
+            compare_samples(
+                &mut comparison,
+                &format!("neighbours.{name}"),
+                &samples,
+                rows,
+            );
+        };
+        let deletions = |split: &Split, value: fn(&Deletion) -> f64| {
+            let of_size = split.deletions.iter().map(|of_size| &of_size.draws);
+            let all = of_size.filter(|draws| draws.len() < DRAWS).flatten();
+            all.map(value).collect()
+        };
+        compare("delete_loss", &|split| deletions(split, |draw| draw.loss.0));
+        compare("delete_correct", &|split| {
+            deletions(split, |draw| draw.accuracy)
+        });
+        compare("path_norm", &|split| {
+            let all = split.paths.iter().filter(|paths| paths.sampled < DRAWS);
+            all.map(|paths| paths.gradient_norm.0).collect()
+        });
+        let estimations = |split: &Split, value: fn(&Estimation) -> f64| {
+            split.estimations.iter().map(value).collect()
+        };
+        compare("estimation_mean", &|split| {
+            estimations(split, |row| row.error.0)
+        });
+        compare("estimation_std", &|split| {
+            estimations(split, |row| row.error_std.0)
+        });
+        compare("estimation_distance", &|split| {
+            estimations(split, |row| row.distance.unwrap().0)
+        });
+        comparison.finish();
+    }
 }
 
 fn part(images: &Tensor, labels: &Tensor, (start, count): (usize, usize)) -> (Tensor, Tensor) {
@@ -109,7 +166,7 @@ fn part(images: &Tensor, labels: &Tensor, (start, count): (usize, usize)) -> (Te
 
 fn analyze(
     fixture: &Fixture,
-    network: &ResNet,
+    network: &dyn ResidualNetwork,
     batches: impl IntoIterator<Item = (Tensor, Tensor)>,
     reference: ReferenceExit,
 ) -> Split {

@@ -271,6 +271,6 @@ fn requests_that_make_no_sense() {
     assert_eq!(
         error.to_string(),
         "there is no measure \"cosines\"; known are cosine, exit-cosine, ratio, drop, exits, \
-         unroll, taylor"
+         unroll, taylor, delete, reorder, paths, estimation, readouts"
     );
 }

@@ -2,7 +2,9 @@
 
 use candle_core::{Device, Result, Tensor};
 use ir_analysis::results::{ScaleSource, Split};
-use ir_analysis::{Options, UnrollScale, analyze_split, choose_scale, exit_accuracies, trace};
+use ir_analysis::{
+    Measure, Options, UnrollScale, analyze_split, choose_scale, exit_accuracies, trace,
+};
 use ir_models::{Block, ResidualNetwork};
 
 /// Two blocks on the plane: the first turns h by a right angle and adds it, the second adds
@@ -210,4 +212,65 @@ fn the_scale_with_the_lowest_loss_is_chosen() {
     for (scale, found) in choice.losses {
         close(found, loss(2.0 * (1.0 + scale).powi(2), 0.0));
     }
+}
+
+fn neighbours() -> Split {
+    analyse(&Options {
+        measures: Measure::NEIGHBOURS.into(),
+        ..Options::default()
+    })
+}
+
+#[test]
+fn deletions_and_reorderings() {
+    let split = neighbours();
+    let [one, both] = &split.deletions[..] else {
+        panic!("two blocks can be deleted");
+    };
+    // One at a time as in `drops`; without both the logits are (1, 0).
+    let losses = [loss(2.0, 0.0), loss(1.0, 1.0)];
+    close(one.loss, (losses[0] + losses[1]) / 2.0);
+    close(one.loss_std, (losses[1] - losses[0]) / 2.0);
+    assert_eq!((one.draws.len(), both.draws.len()), (2, 1));
+    close(both.loss, loss(1.0, 0.0));
+    assert_eq!(both.draws[0].blocks, [0, 1]);
+
+    let [once, twice] = &split.reorderings[..] else {
+        panic!("one swap and two");
+    };
+    // Doubled first and then turned, (1, 0) becomes (2, 0) and then (2, 2): the same.
+    close(once.loss, 2f64.ln());
+    assert_eq!((once.kendall_tau, twice.kendall_tau), (-1.0, 1.0));
+    assert_eq!(once.draws[0].order, [1, 0]);
+    close(twice.loss, split.loss);
+}
+
+#[test]
+fn paths() {
+    let options = Options {
+        measures: [Measure::Paths].into(),
+        ..Options::default()
+    };
+    let split = analyze_split(&Plane { gain: 3.0 }, sample(), &options, &mut |_| {});
+    let paths = split.expect("a sound network").paths;
+    // The logits are (4, 4) and ∂L/∂h_2 = (−½, ½), of length √½. Block 0 turns it, block 1 makes it
+    // three times as long.
+    let unit = 0.5f64.sqrt();
+    for (found, norm) in paths.iter().zip([unit, 2.0 * unit, 3.0 * unit]) {
+        close(found.gradient_norm, norm);
+    }
+    close(paths[1].gradient_norm_std, unit);
+    close(paths[1].contribution, 4.0 * unit);
+}
+
+#[test]
+fn estimations() {
+    let rows = neighbours().estimations;
+    // h_0 − h_2 = (−1, −2) and h_1 − h_2 = (−1, −1), with h_2 = (2, 2).
+    close(rows[0].error, -1.5);
+    close(rows[0].error_std, 0.5);
+    close(rows[0].distance.expect("defined"), (5f64 / 8.0).sqrt());
+    close(rows[1].error, -1.0);
+    close(rows[1].error_std, 0.0);
+    close(rows[1].distance.expect("defined"), 0.5);
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 /// 130, 143 or 129 interrupted (SIGINT, SIGTERM, SIGHUP) after a checkpoint was written. Colours
 /// are for terminals; NO_COLOR=1 turns them off.
 #[derive(Debug, Parser)]
-#[command(name = "ir", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "ir", version = env!("IR_VERSION"), propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// Threads to compute with; all cores by default. Results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Measure what the blocks of a trained network do.
     #[command(
         after_help = "Example: ir analyze runs/resnet-32/checkpoint.safetensors --data cifar10 --samples 2000 \
-                      --out runs/resnet-32/results.json"
+                      --out runs/resnet-32/results.json\n         ir analyze hf:timm/resnet18.a1_in1k --data imagenette2/val --classes synsets.txt"
     )]
     Analyze(Analyze),
     /// Draw the figures and write report.html from one or several runs.
@@ -84,7 +84,8 @@ pub(crate) struct Models {
 #[derive(Debug, Clone, Args, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Source {
-    /// A folder (CIFAR's binary or python batches, or the hub's parquet files), `cifar10`,
+    /// A folder (CIFAR's binary or python batches, the hub's parquet files, or for analysis one
+    /// sub-folder of images a class), `cifar10`,
     /// `cifar100`, `synthetic10` or `synthetic100`. Names are looked for in $IR_DATA, ./data and
     /// the Hugging Face cache, then fetched.
     #[arg(long, value_name = "FOLDER|NAME")]
@@ -92,7 +93,7 @@ pub(crate) struct Source {
 
     /// Never use the network; HF_HUB_OFFLINE=1 says the same.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
-          default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) offline: bool,
 }
 
@@ -250,7 +251,7 @@ pub(crate) struct Train {
 
     /// Train on the images as they are, without flips and translations.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
-          default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) no_augmentation: bool,
 
     /// Train on the first N images only.
@@ -280,13 +281,13 @@ pub(crate) struct Train {
 
     /// Go on with the run in --out, or start it where there is none.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
-          default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     #[serde(skip)]
     pub(crate) resume: bool,
 
     /// Print what the run came to as one JSON document.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
-          default_value_t = false, default_missing_value = "true", hide_default_value = true)]
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     #[serde(skip)]
     pub(crate) json: bool,
 }
@@ -304,12 +305,17 @@ pub(crate) enum Device {
 /// Arguments of `ir analyze`.
 #[derive(Debug, Args)]
 pub(crate) struct Analyze {
-    /// The checkpoint of a network or of a training run.
-    #[arg(value_name = "CHECKPOINT")]
-    pub(crate) checkpoint: PathBuf,
+    /// A checkpoint of `ir train` or `ir init`; or a ResNet of torchvision, timm or Hugging Face: a
+    /// file of weights (.safetensors, .pth, .bin), a folder with one and its config.json, or a model
+    /// on the hub.
+    #[arg(value_name = "CHECKPOINT|FILE|FOLDER|hf:OWNER/NAME")]
+    pub(crate) network: PathBuf,
 
     #[command(flatten)]
     pub(crate) source: Source,
+
+    #[command(flatten)]
+    pub(crate) import: Import,
 
     /// Which split; both by default.
     #[arg(long, value_enum)]
@@ -319,19 +325,34 @@ pub(crate) struct Analyze {
     #[arg(long, value_name = "N")]
     pub(crate) samples: Option<usize>,
 
-    /// Images in a batch: memory grows with it, results do not depend on it.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    pub(crate) batch_size: usize,
+    /// Images in a batch: memory grows with it, results do not depend on it. 100 by default, and
+    /// fewer for someone else's network where these would need more than 2 GiB.
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_size: Option<usize>,
 
     /// Take fewer images in a batch where the analysis would need more memory than this, such as
     /// 2GiB: by an estimate, not a guarantee.
     #[arg(long, value_name = "SIZE", value_parser = crate::memory::parse_size)]
     pub(crate) memory_limit: Option<u64>,
 
-    /// What to measure, separated by commas: cosine, exit-cosine, ratio, drop, exits, unroll,
-    /// taylor; everything by default.
-    #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
-    pub(crate) measures: Vec<ir_analysis::Measure>,
+    /// What to measure, separated by commas: the paper's cosine, exit-cosine, ratio, drop, exits,
+    /// unroll, taylor (these by default); of the works beside it delete, reorder, paths,
+    /// estimation, readouts; `paper` for the former, `all` for all.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "MEASURES",
+        default_value = "paper"
+    )]
+    pub(crate) measures: Vec<Measures>,
+
+    /// Random draws for each number of deleted or swapped blocks and each length of a path.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = count(1..=10_000))]
+    pub(crate) draws: usize,
+
+    /// What these draws are a function of.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub(crate) draw_seed: u64,
 
     /// Additional applications of the last block.
     #[arg(long, default_value_t = 20, value_name = "K", value_parser = count(0..=10_000))]
@@ -355,6 +376,71 @@ pub(crate) struct Analyze {
     pub(crate) json: bool,
 }
 
+/// One or several measures by one name.
+#[derive(Debug, Clone)]
+pub(crate) struct Measures(pub(crate) Vec<ir_analysis::Measure>);
+
+impl std::str::FromStr for Measures {
+    type Err = ir_analysis::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(Self(match name {
+            "paper" => ir_analysis::Measure::PAPER.into(),
+            "all" => ir_analysis::Measure::all().collect(),
+            one => vec![one.parse()?],
+        }))
+    }
+}
+
+/// How someone else's network is read, and how its images are prepared. What is not given here is
+/// read from the network's config.json.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Other people's networks")]
+pub(crate) struct Import {
+    /// Mean of red, green and blue on the 0–1 scale.
+    #[arg(long, value_name = "R,G,B", value_parser = parse_channels)]
+    pub(crate) mean: Option<[f64; 3]>,
+
+    /// Standard deviation of red, green and blue on the 0–1 scale.
+    #[arg(long, value_name = "R,G,B", value_parser = parse_channels)]
+    pub(crate) std: Option<[f64; 3]>,
+
+    /// Height and width of the images that the network reads.
+    #[arg(long, value_name = "PIXELS", value_parser = count(1..=4096))]
+    pub(crate) input_size: Option<usize>,
+
+    /// The shorter edge of an image is scaled to the input's size divided by this, and the centre
+    /// cut out; where nothing says otherwise 0.875, and 1 for inputs up to 64 pixels.
+    #[arg(long, value_name = "FRACTION", value_parser = parse_factor)]
+    pub(crate) crop: Option<f64>,
+
+    /// How images are scaled; bilinear where nothing says otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) interpolation: Option<InterpolationName>,
+
+    /// Which folder of images is which class of the network: a JSON object from folder to index, or
+    /// the folders of the network's classes one a line in their order.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) classes: Option<PathBuf>,
+
+    /// Accept a file with tensors that the network has no use for. Missing ones are never accepted.
+    #[arg(long)]
+    pub(crate) allow_unexpected: bool,
+}
+
+/// How images are scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InterpolationName {
+    /// The nearest pixel.
+    Nearest,
+    /// Linear, averaging over the pixels that fall together.
+    Bilinear,
+    /// Cubic, likewise.
+    Bicubic,
+    /// Lanczos with three lobes, likewise.
+    Lanczos,
+}
+
 /// A split of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SplitName {
@@ -362,6 +448,15 @@ pub(crate) enum SplitName {
     Train,
     /// The others.
     Test,
+}
+
+impl SplitName {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// The exit at which the groups are decided.
@@ -464,6 +559,15 @@ fn parse_factor(text: &str) -> Result<f64, String> {
         Ok(factor) if (0.0..f64::INFINITY).contains(&factor) => Ok(factor),
         _ => Err("expected a finite number, 0 or above".into()),
     }
+}
+
+fn parse_channels(text: &str) -> Result<[f64; 3], String> {
+    let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+    let numbers = numbers
+        .ok()
+        .filter(|numbers| numbers.iter().all(|n: &f64| n.is_finite()));
+    let numbers: Option<[f64; 3]> = numbers.and_then(|numbers| numbers.try_into().ok());
+    numbers.ok_or_else(|| "expected three numbers such as 0.485,0.456,0.406".into())
 }
 
 fn parse_classes(text: &str) -> Result<usize, String> {

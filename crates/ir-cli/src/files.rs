@@ -19,3 +19,16 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     text.push('\n');
     write(path, text.as_bytes())
 }
+
+/// Removes what an earlier process that was killed while it wrote this file has left beside it.
+pub(crate) fn remove_unfinished(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let ours = |name: &str| path.file_name().is_some_and(|file| file == name);
+    Ok(ir_models::files::remove_unfinished(folder, ours)?)
+}

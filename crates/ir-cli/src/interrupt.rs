@@ -1,33 +1,39 @@
-//! SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal has gone): the first asks the loop to stop at its next safe point, the second
-//! ends the process at once.
+//! SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal has gone): the first asks the loop to stop at
+//! its next safe point, another one later ends the process at once.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 
-/// The number of the signal that came; 0 before.
-static RECEIVED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+/// A signal may come by several ways at once, from a terminal, a batch system and the process that
+/// started this one: what comes this soon after the first is the same request.
+const SAME: Duration = Duration::from_secs(1);
+
+/// The exit status for the signal that came; 0 before.
+static RECEIVED: AtomicU8 = AtomicU8::new(0);
 
 /// Starts listening.
 pub(crate) fn listen() -> Result<()> {
-    let received = RECEIVED.get_or_init(Arc::default);
-    let asked = Arc::new(AtomicBool::new(false));
-    let mut signals = vec![(SIGINT, 2), (SIGTERM, 15)];
+    let mut signals = vec![SIGINT, SIGTERM];
     // What `nohup` starts is to outlive its terminal.
     if !is_ignored(SIGHUP) {
-        signals.push((SIGHUP, 1));
+        signals.push(SIGHUP);
     }
-    for (signal, number) in signals {
-        // In this order: a signal finds the flag as the one before it has left it.
-        flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())
-            .and_then(|_| flag::register(signal, asked.clone()))
-            .and_then(|_| flag::register_usize(signal, received.clone(), number))
-            .context("listening for signals")?;
-    }
+    let mut signals =
+        signal_hook::iterator::Signals::new(signals).context("listening for signals")?;
+    thread::spawn(move || {
+        let mut first: Option<Instant> = None;
+        for signal in signals.forever() {
+            let status = 128 + signal;
+            if first.get_or_insert_with(Instant::now).elapsed() > SAME {
+                std::process::exit(status);
+            }
+            RECEIVED.store(u8::try_from(status).unwrap_or(1), Ordering::Relaxed);
+        }
+    });
     Ok(())
 }
 
@@ -43,6 +49,6 @@ fn is_ignored(signal: i32) -> bool {
 
 /// The exit status for whoever asked to stop: 128 and the signal's number, 129, 130 or 143.
 pub(crate) fn requested() -> Option<u8> {
-    let received = RECEIVED.get()?.load(Ordering::Relaxed);
-    (received != 0).then_some(128 + u8::try_from(received).unwrap_or(0))
+    let status = RECEIVED.load(Ordering::Relaxed);
+    (status != 0).then_some(status)
 }

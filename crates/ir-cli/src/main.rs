@@ -16,6 +16,7 @@ mod files;
 mod group;
 #[cfg(test)]
 mod hostile;
+mod images;
 mod interrupt;
 mod lock;
 mod machine;
@@ -26,6 +27,7 @@ mod output;
 mod progress;
 mod report;
 mod run;
+mod subject;
 mod tensorboard;
 mod text;
 mod training;

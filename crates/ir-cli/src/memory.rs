@@ -8,8 +8,11 @@ use anyhow::{Result, ensure};
 use indicatif::HumanBytes;
 use ir_data::Dataset;
 use ir_models::Architecture;
+use ir_models::import::{BlockKind, ImportedArchitecture};
 
+use crate::images::Images;
 use crate::progress;
+use crate::subject::{Source, Subject};
 
 /// The program itself, its threads and what they keep, in bytes.
 const PROGRAM: f64 = 16.0 * 1024.0 * 1024.0;
@@ -65,6 +68,37 @@ impl Activations {
         }
         activations
     }
+
+    /// What is kept in a recorded pass through someone else's network: of each block four tensors of the
+    /// size of h_{j+1} (itself, the branch, the sum, the gradient), and between the convolutions each
+    /// result before and after its ReLU.
+    fn of_import(architecture: &ImportedArchitecture, size: [usize; 2]) -> Self {
+        let halve = |size: [usize; 2]| size.map(|side| side.div_ceil(2));
+        let values = |channels: usize, [height, width]: [usize; 2]| {
+            channels as f64 * height as f64 * width as f64
+        };
+        let has_large_stem = architecture.stem_kernel > 3;
+        let stem = if has_large_stem { halve(size) } else { size };
+        let mut activations = Self {
+            kept: 0.0,
+            largest: values(architecture.stem_channels, stem),
+        };
+        let mut size = if has_large_stem { halve(stem) } else { stem };
+        for stage in &architecture.stages {
+            let inner = match architecture.block {
+                BlockKind::Basic => 1.0,
+                BlockKind::Bottleneck => 2.0,
+            };
+            if stage.stride == 2 {
+                size = halve(size);
+            }
+            let (h, between) = (values(stage.channels, size), values(stage.width, size));
+            let block = 4.0 * h + 2.0 * inner * between;
+            activations.kept += stage.blocks as f64 * block;
+            activations.largest = activations.largest.max(h);
+        }
+        activations
+    }
 }
 
 /// What training needs: data, weights with velocities and gradients, for each image of a batch two
@@ -82,47 +116,83 @@ pub(crate) fn of_training(
     let training = batch as f64 * (kept + IN_FLIGHT * largest + image);
     let evaluation = evaluation_batch as f64 * (EVALUATED * largest + image);
     let weights = 3.0 * architecture.parameters().all as f64;
-    let measuring = measured_batch as f64 * of_analysis_an_image(architecture);
+    let measuring = measured_batch as f64 * Footprint::of_ours(architecture, 0.0).image;
     (PROGRAM + of_data(dataset) + VALUE * (weights + training + evaluation) + measuring) as u64
 }
 
-/// What an analysis needs that does not depend on its batch.
-fn of_analysis_at_rest(architecture: &Architecture, dataset: &Dataset) -> f64 {
-    PROGRAM + of_data(dataset) + VALUE * architecture.parameters().all as f64
+/// What an analysis needs, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Footprint {
+    /// Whatever the batch.
+    at_rest: f64,
+    /// For each image of a batch.
+    image: f64,
 }
 
-/// What an analysis needs for each image of a batch: of each block h_j, the branch, the gradient
-/// and what passes between blocks, together 7/4 of what training keeps.
-fn of_analysis_an_image(architecture: &Architecture) -> f64 {
-    let Activations { kept, largest } = Activations::of(architecture);
-    VALUE * (kept * 7.0 / 4.0 + IN_FLIGHT * largest + BATCHES * image_values(architecture))
-}
+/// What images of someone else's network may take where nobody says how many go into a batch.
+const DEFAULT_LIMIT: f64 = 2.0 * 1024.0 * 1024.0 * 1024.0;
 
-/// What an analysis needs.
-pub(crate) fn of_analysis(architecture: &Architecture, dataset: &Dataset, batch: usize) -> u64 {
-    let images = batch as f64 * of_analysis_an_image(architecture);
-    (of_analysis_at_rest(architecture, dataset) + images) as u64
-}
+impl Footprint {
+    pub(crate) fn of_analysis(subject: &Subject, images: &Images) -> Self {
+        let data = images.dataset().map_or(0.0, of_data);
+        match &subject.source {
+            Source::Ours { checkpoint, .. } => Self::of_ours(checkpoint.architecture(), data),
+            Source::Imported(imported) => {
+                Self::of_import(imported.network.architecture(), images.size(), data)
+            }
+        }
+    }
 
-/// The largest batch, up to `most`, with which an analysis stays within `limit` bytes.
-///
-/// # Errors
-/// One image is too many already.
-pub(crate) fn batch_within(
-    limit: u64,
-    most: usize,
-    architecture: &Architecture,
-    dataset: &Dataset,
-) -> Result<usize> {
-    let room = limit as f64 - of_analysis_at_rest(architecture, dataset);
-    let batch = (room / of_analysis_an_image(architecture)) as usize;
-    ensure!(
-        batch > 0,
-        "--memory-limit {}: this analysis needs about {} for images one at a time",
-        HumanBytes(limit),
-        HumanBytes(of_analysis(architecture, dataset, 1))
-    );
-    Ok(batch.min(most))
+    /// For each image, of each block h_j, the branch, the gradient and what passes between blocks,
+    /// together 7/4 of what training keeps.
+    fn of_ours(architecture: &Architecture, data: f64) -> Self {
+        let Activations { kept, largest } = Activations::of(architecture);
+        let image = kept * 7.0 / 4.0 + IN_FLIGHT * largest + BATCHES * image_values(architecture);
+        Self {
+            at_rest: PROGRAM + data + VALUE * architecture.parameters().all as f64,
+            image: VALUE * image,
+        }
+    }
+
+    /// For each image, what the trace keeps and what Candle's record of a pass does: of each block
+    /// four tensors of the size of h_j and the inputs and results of the operations between.
+    fn of_import(architecture: &ImportedArchitecture, size: [usize; 2], data: f64) -> Self {
+        let tensors = architecture.tensors();
+        let weights = tensors
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>());
+        let Activations { kept, largest } = Activations::of_import(architecture, size);
+        let image = kept + IN_FLIGHT * largest + BATCHES * (3 * size[0] * size[1]) as f64;
+        Self {
+            at_rest: PROGRAM + data + VALUE * weights.sum::<usize>() as f64,
+            image: VALUE * image,
+        }
+    }
+
+    /// With so many images in a batch.
+    pub(crate) fn of_batch(&self, batch: usize) -> u64 {
+        (self.at_rest + batch as f64 * self.image) as u64
+    }
+
+    /// The largest batch, up to `most`, that stays within what is taken where nothing is asked for.
+    pub(crate) fn default_batch(&self, most: usize) -> usize {
+        ((DEFAULT_LIMIT / self.image) as usize).clamp(1, most)
+    }
+
+    /// The largest batch, up to `most`, with which an analysis stays within `limit` bytes.
+    ///
+    /// # Errors
+    /// One image is too many already.
+    pub(crate) fn batch_within(&self, limit: u64, most: usize) -> Result<usize> {
+        let batch = ((limit as f64 - self.at_rest) / self.image) as usize;
+        ensure!(
+            batch > 0,
+            "--memory-limit {}: this analysis needs about {} for images one at a time",
+            HumanBytes(limit),
+            HumanBytes(self.of_batch(1))
+        );
+        Ok(batch.min(most))
+    }
 }
 
 /// Says what is needed, and warns where the system has less to give.

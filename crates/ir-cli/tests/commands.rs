@@ -199,14 +199,25 @@ fn analyze_prints_a_table_of_each_measure_that_was_asked_for() {
         "after block",
         "applied again",
         "predicted change",
+        "blocks deleted",
+        "blocks swapped",
+        "single paths",
+        "end of the stage",
+        "linear readouts",
     ];
     for (measures, expected) in [
         ("exit-cosine", &all[..1]),
         ("drop", &all[1..2]),
         ("exits", &all[2..3]),
         ("unroll", &all[3..4]),
-        ("taylor", &all[4..]),
-        ("exit-cosine,drop,exits,unroll,taylor", &all[..]),
+        ("taylor", &all[4..5]),
+        ("paper", &all[..5]),
+        ("delete", &all[5..6]),
+        ("reorder", &all[6..7]),
+        ("paths", &all[7..8]),
+        ("estimation", &all[8..9]),
+        ("readouts", &all[9..]),
+        ("all", &all[..]),
     ] {
         let table = columns(measures);
         for column in all {

@@ -72,6 +72,11 @@ impl Lookup {
         Self(values)
     }
 
+    /// A byte of a channel, normalised.
+    pub(crate) fn value(&self, channel: usize, value: u8) -> f32 {
+        self.0[channel][usize::from(value)]
+    }
+
     /// Appends one image, `[3, 32, 32]`, shifted, flipped and normalised.
     pub(crate) fn append(&self, image: &[u8], augmentation: Augmentation, output: &mut Vec<f32>) {
         debug_assert_eq!(image.len(), IMAGE);

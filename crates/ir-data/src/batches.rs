@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 use candle_core::{Device, Tensor};
@@ -206,34 +206,12 @@ impl Loader {
     /// ```
     pub fn epoch_from(&self, epoch: u64, done: usize) -> Batches {
         let done = done.min(self.batches());
-        let (sender, receiver) = sync_channel(AHEAD);
-        let loader = self.clone();
-        // Where no thread can be started the sender is dropped, and the first batch is
-        // `Error::Worker`.
-        let worker = std::thread::Builder::new()
-            .name("batches".into())
-            .spawn(move || loader.prepare(epoch, done, &sender))
-            .ok();
-        Batches {
-            receiver: Some(receiver),
-            worker,
-            remaining: self.batches() - done,
-        }
-    }
-
-    /// Makes the batches of an epoch after the first `done` one after another until all are
-    /// sent, one fails, or nobody waits for them any more.
-    fn prepare(&self, epoch: u64, done: usize, sender: &SyncSender<Result<Batch>>) {
-        let order = self.order(epoch);
-        for batch in done..self.batches() {
-            let start = batch * self.options.batch_size;
-            let end = (start + self.options.batch_size).min(order.len());
-            let made = self.batch(epoch, &order, start..end);
-            let failed = made.is_err();
-            if sender.send(made).is_err() || failed {
-                return;
-            }
-        }
+        let (loader, order) = (self.clone(), self.order(epoch));
+        Batches::ahead(done..self.batches(), move |batch| {
+            let start = batch * loader.options.batch_size;
+            let end = (start + loader.options.batch_size).min(order.len());
+            loader.batch(epoch, &order, start..end)
+        })
     }
 
     fn batch(&self, epoch: u64, order: &[usize], range: Range<usize>) -> Result<Batch> {
@@ -269,6 +247,40 @@ pub struct Batches {
     receiver: Option<Receiver<Result<Batch>>>,
     worker: Option<JoinHandle<()>>,
     remaining: usize,
+}
+
+impl Batches {
+    /// Makes batches one after another on a thread of their own, until all are sent, one fails, or
+    /// nobody waits for them any more.
+    pub(crate) fn ahead(
+        batches: Range<usize>,
+        mut make: impl FnMut(usize) -> Result<Batch> + Send + 'static,
+    ) -> Self {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let remaining = batches.len();
+        let prepare = move || {
+            for batch in batches {
+                let made = make(batch);
+                let failed = made.is_err();
+                if sender.send(made).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        // Where no thread can be started the sender is dropped, and the first batch is
+        // `Error::Worker`.
+        let worker = std::thread::Builder::new().name("batches".into());
+        Self {
+            receiver: Some(receiver),
+            worker: worker.spawn(prepare).ok(),
+            remaining,
+        }
+    }
+
+    /// Number of batches that are still to come, unless one fails.
+    pub fn remaining(&self) -> usize {
+        self.remaining
+    }
 }
 
 impl Iterator for Batches {

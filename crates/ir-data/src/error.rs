@@ -216,6 +216,40 @@ pub enum Error {
         looked: Vec<String>,
     },
 
+    /// The name of a model on the hub cannot be one.
+    #[error(
+        "`{reference}` is no model on the hub: expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION"
+    )]
+    ModelReference {
+        /// What was given.
+        reference: String,
+    },
+
+    /// A model's weights are not on this machine and fetching them was not allowed.
+    #[error(
+        "{model} is not in {cache} and the network is switched off (HF_HUB_OFFLINE or --offline); fetch it \
+         once while online, or name a file or folder"
+    )]
+    ModelOffline {
+        /// The model.
+        model: String,
+        /// The hub's cache.
+        cache: String,
+    },
+
+    /// A model could not be fetched.
+    #[error(
+        "cannot fetch {model} from {endpoint}: {reason}; check the name and the network, or name a file or folder"
+    )]
+    FetchModel {
+        /// The model.
+        model: String,
+        /// The hub's address.
+        endpoint: String,
+        /// What the transfer said.
+        reason: String,
+    },
+
     /// More samples were asked for than a split has.
     #[error("expected at least 1 and at most {available} samples, found {asked} asked for")]
     Samples {
@@ -247,6 +281,60 @@ pub enum Error {
         mean: f64,
         /// Its standard deviation.
         std: f64,
+    },
+
+    /// A folder has no images.
+    #[error(
+        "{}: no images (.jpg, .jpeg, .png, .webp) in it; expected one folder a class with the images of that class, \
+         in the folder itself or in `train` and `val`",
+        folder.display()
+    )]
+    NoImages {
+        /// The folder.
+        folder: PathBuf,
+    },
+
+    /// One class of a folder has no images while others have.
+    #[error("{}: no images (.jpg, .jpeg, .png, .webp) in it, though other classes have some; remove the folder or complete it", folder.display())]
+    EmptyClass {
+        /// The folder of the class.
+        folder: PathBuf,
+    },
+
+    /// Nothing says which of a network's classes a folder's are.
+    #[error(
+        "{}: it has {found} classes and the network {expected}, and their names are not the network's; \
+         say which is which with --classes FILE: a JSON object from folder to index, or the \
+         folders of the network's classes one a line in their order",
+        folder.display()
+    )]
+    Classes {
+        /// The folder.
+        folder: PathBuf,
+        /// Its classes.
+        found: usize,
+        /// The network's.
+        expected: usize,
+    },
+
+    /// A map from folders to classes cannot be taken.
+    #[error("{}: {reason}", file.display())]
+    ClassMap {
+        /// The file.
+        file: PathBuf,
+        /// What was found and what was expected.
+        reason: String,
+    },
+
+    /// Images cannot be prepared as asked for.
+    #[error("{what}: expected {expected}, found {found}")]
+    Preparation {
+        /// What is asked for.
+        what: &'static str,
+        /// What is possible.
+        expected: &'static str,
+        /// What was given.
+        found: String,
     },
 
     /// The folder to write to is already there and not empty.

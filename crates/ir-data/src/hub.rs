@@ -5,6 +5,7 @@
 //! found here and the other way round.
 
 mod cache;
+mod model;
 mod transfer;
 
 use std::fs;
@@ -14,6 +15,8 @@ use self::cache::Repository;
 use crate::classes::LabelSet;
 use crate::error::{Error, Result};
 use crate::locate::Locations;
+
+pub use model::fetch_model;
 
 /// The hub's address where `$HF_ENDPOINT` gives no other.
 pub(crate) const ENDPOINT: &str = "https://huggingface.co";
@@ -87,7 +90,7 @@ pub(crate) fn fetch_after(
     };
     // hf-hub links its files by relative paths, which it makes of absolute ones.
     let cache = std::path::absolute(cache).map_err(|error| failed(error.to_string()))?;
-    let repository = Repository::new(&cache, repository(labels));
+    let repository = Repository::dataset(&cache, repository(labels));
     let files = files(labels);
     for file in files {
         if repository.file(file).is_some() {
@@ -108,8 +111,8 @@ pub(crate) fn fetch_after(
 pub(crate) fn snapshots(cache: &Path, labels: LabelSet) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for id in [repository(labels), labels.name()] {
-        let repository = Repository::new(cache, id);
-        let (snapshots, main) = (repository.snapshots(), repository.main());
+        let repository = Repository::dataset(cache, id);
+        let (snapshots, main) = (repository.snapshots(), repository.snapshot());
         let mut others: Vec<PathBuf> = fs::read_dir(&snapshots)
             .into_iter()
             .flatten()

@@ -148,6 +148,15 @@ impl Checkpoint {
         })
     }
 
+    /// Whether a safetensors file says of itself that it is a checkpoint of this program; a file of
+    /// other weights is for [`crate::import`].
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::NotACheckpoint`] for what is no safetensors file.
+    pub fn recognizes(path: &Path) -> Result<bool> {
+        Ok(TensorFile::metadata_of(path)?.contains_key("architecture"))
+    }
+
     /// The network's description.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture

@@ -1,11 +1,12 @@
 //! What can go wrong between a description, a checkpoint and a trained network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::import::ImportProblem;
 use crate::names::NAMES;
 
 /// The result of this crate's functions.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Everything that this crate reports.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +88,16 @@ pub enum Error {
         /// The checksum of what it holds.
         found: String,
     },
+    /// Weights of someone else's that are no network that is known here, or a `config.json` beside
+    /// them that cannot be taken.
+    #[error("{}: {problem}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: ImportProblem,
+    },
     /// The loss is not a number any more.
     #[error(
         "the loss is {loss} at step {step} (epoch {epoch}){}; the weights are those before this step. \
@@ -130,6 +141,13 @@ pub enum Error {
     /// Candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn import(path: &Path, problem: ImportProblem) -> Self {
+        let path = path.into();
+        Self::Import { path, problem }
+    }
 }
 
 impl From<Error> for candle_core::Error {

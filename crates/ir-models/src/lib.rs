@@ -29,6 +29,7 @@ mod error;
 mod faults;
 pub mod files;
 mod finite;
+pub mod import;
 mod initialize;
 mod layout;
 mod mapped;

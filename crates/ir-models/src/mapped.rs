@@ -53,6 +53,13 @@ impl TensorFile {
         Mapping::new(path)?.copy()
     }
 
+    /// The header's `__metadata__` alone.
+    pub(crate) fn metadata_of(path: &Path) -> Result<HashMap<String, String>> {
+        let mapping = Mapping::new(path)?;
+        let (header, _) = mapping.check()?;
+        Ok(header.metadata().clone().unwrap_or_default())
+    }
+
     pub(crate) fn unusable(&self, reason: String) -> Error {
         unusable(&self.path, reason)
     }

@@ -32,7 +32,9 @@ pub struct Block {
 ///   paper's nets, `[N, T, D]` in a transformer).
 /// - `shortcut(j, h)` and `branch(j, h)` have the same shape.
 /// - The functions are made of differentiable Candle operations, so that
-///   `Tensor::backward` reaches their input.
+///   `Tensor::backward` reaches their input. Fused operations of candle-nn do not
+///   (`softmax_last_dim`, `rms_norm`, `layer_norm`, `rope`) and do not say so either: what is
+///   behind them is missing from the gradient. `softmax` and the `_slow` ones do.
 ///
 /// # Example
 ///
@@ -72,7 +74,8 @@ pub trait ResidualNetwork {
     /// The blocks in order; `L = blocks().len()`. Stages start at 0 and never decrease.
     fn blocks(&self) -> Vec<Block>;
 
-    /// h_0 from a batch of normalised images `[N, C, H, W]`.
+    /// h_0 from a batch of normalised images `[N, C, H, W]`, or whatever the network reads: u32
+    /// token ids `[N, T]` for a transformer. No gradient is taken through it.
     ///
     /// # Errors
     /// Whatever Candle reports, as in all five.

@@ -4,14 +4,12 @@
 
 mod pytorch;
 
-use ir_models::{
-    Checkpoint, DataDescription, ResidualNetwork, Schedule, Sgd, Trainer, TrainingSettings,
-};
-use pytorch::{CASES, Fixture};
+use ir_models::{Checkpoint, DataDescription, Schedule, Sgd, Trainer, TrainingSettings};
+use pytorch::{CASES, Fixture, all};
 
 #[test]
 fn both_sides_have_the_same_weights_and_images() {
-    for case in CASES {
+    for case in all() {
         Fixture::open(case).assert_same_inputs();
     }
 }
@@ -34,7 +32,7 @@ fn a_checkpoint_has_the_names_and_shapes_of_pytorch() {
     for case in CASES {
         let fixture = Fixture::open(case);
         let path = folder.path().join(case);
-        Checkpoint::save_network(&path, &fixture.network(), &DataDescription::default()).unwrap();
+        Checkpoint::save_network(&path, &fixture.resnet(), &DataDescription::default()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
         let tensors = header.tensors();
@@ -57,7 +55,7 @@ fn a_checkpoint_has_the_names_and_shapes_of_pytorch() {
 
 #[test]
 fn representations_branches_and_logits_are_those_of_pytorch() {
-    for case in CASES {
+    for case in all() {
         let fixture = Fixture::open(case);
         let (network, (images, _)) = (fixture.network(), fixture.batch("evaluation"));
         let mut comparison = fixture.compare(is_forward);
@@ -90,7 +88,7 @@ fn two_training_steps_are_those_of_pytorch() {
             schedule: Schedule::constant(0.1),
             sgd: Sgd::default(),
         };
-        let mut trainer = Trainer::new(fixture.network(), settings).unwrap();
+        let mut trainer = Trainer::new(fixture.resnet(), settings).unwrap();
         let mut comparison = fixture.compare(|quantity| quantity.starts_with("step."));
         for step in ["step.1", "step.2"] {
             let (images, labels) = fixture.batch(step);

@@ -76,7 +76,7 @@ impl Record {
     }
 
     fn images(&self) -> Tensor {
-        let images = formula::images(self.seed, "step", self.labels.len());
+        let images = formula::images(self.seed, "step", self.labels.len(), 32);
         Tensor::from_vec(images, (self.labels.len(), 3, 32, 32), &Device::Cpu).unwrap()
     }
 

@@ -1,28 +1,42 @@
 //! `cargo xtask reproduce`: builds `ir`, finds the data, and carries out a plan of `ir` commands.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use self::data::{Ask, Source};
+use self::graph::Graph;
+use self::local::{Outcome, Runner};
 use self::plan::Plan;
 use self::profiles::Profile;
-use self::run::{Outcome, Runner};
-use crate::{cargo, metadata};
+use self::shard::Shard;
+use self::slurm::{SlurmOption, Submission};
+use self::work::Workplace;
+use crate::{cargo, metadata, signals};
 
+mod cost;
 mod data;
+mod graph;
+pub(crate) mod job;
+mod local;
 mod plan;
 mod profiles;
-mod run;
+mod shard;
 mod shell;
+mod slurm;
+mod snakefile;
 mod stamp;
+mod work;
 
 /// Arguments of `cargo xtask reproduce`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   cargo xtask reproduce --profile quick
+  cargo xtask reproduce --profile standard --engine slurm --slurm-option train:time=12:00:00
 A run that was stopped goes on where it was when the same command is given again.")]
 pub(crate) struct Args {
     /// How much to do: smoke (does everything run), quick (minutes), standard (a night),
@@ -32,6 +46,9 @@ pub(crate) struct Args {
     /// Print the plan as shell commands and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Print the plan as a Snakefile and do nothing.
+    #[arg(long, conflicts_with_all = ["dry_run", "shard"])]
+    snakefile: bool,
     /// A folder of images, or `synthetic`; by default CIFAR is looked for, then fetched.
     #[arg(long, value_name = "DATA", value_parser = data::parse_argument)]
     data: Option<String>,
@@ -50,20 +67,56 @@ pub(crate) struct Args {
     /// Use this `ir` instead of building one.
     #[arg(long, value_name = "PATH")]
     ir: Option<PathBuf>,
+    /// How many steps run at once, each with its part of the threads; 1 by default. With Slurm, how
+    /// many tasks of an array; as many as the cluster lets by default.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Threads for all steps together; as many as there are cores by default. Results do not depend
+    /// on it.
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Do the i-th of n parts of the trainings with their analyses, and no report. When all are done
+    /// in one folder, the same command without this draws the report.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// What carries out the steps.
+    #[arg(long, value_enum, default_value_t = Engine::Local)]
+    engine: Engine,
+    /// An option of `sbatch`, for all jobs or only those of one kind: `partition=cpu`,
+    /// `train:time=24:00:00`, `exclusive`. May be given several times.
+    #[arg(long, value_name = "[KIND:]KEY[=VALUE]")]
+    slurm_option: Vec<SlurmOption>,
+    /// With Slurm, come back only when the last job has ended.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What carries out the steps of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    /// This machine.
+    Local,
+    /// A cluster's Slurm, as job arrays; comes back when they are submitted.
+    Slurm,
 }
 
 /// Carries out the plan of a profile, or prints it.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    check(args)?;
     let profile = profiles::of(args.profile);
     let ir = args.ir.clone().map_or_else(built_ir, Ok)?;
     let out = args
         .out
         .clone()
         .unwrap_or_else(|| Path::new("reproduction").join(args.profile.to_string()));
-    if args.dry_run {
+    if args.dry_run || args.snakefile {
         let source = Source::before_looking(args.data.as_deref());
-        let plan = Plan::new(profile, &source, &out);
-        print!("{}", plan.to_shell(&ir, args.ir.is_none()));
+        let plan = Plan::new(profile, &source, &out)?;
+        let text = match args.snakefile {
+            true => snakefile::print(&plan, &ir),
+            false => plan.to_shell(&ir, args.ir.is_none(), &chosen(args, &plan.graph)),
+        };
+        print!("{text}");
         return Ok(ExitCode::SUCCESS);
     }
     if args.ir.is_none() {
@@ -71,14 +124,76 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let source = find_data(args, profile, &ir)?;
     println!("{source}");
-    let plan = Plan::new(profile, &source, &out);
-    let runner = Runner {
-        ir: &ir,
-        out: &out,
-        force: args.force,
-        interrupted: wait_on_interrupt()?,
+    let plan = Plan::new(profile, &source, &out)?;
+    let chosen = chosen(args, &plan.graph);
+    let workplace = Workplace::new(&ir, &out, threads(args), jobs(args) == 1)?;
+    if args.force {
+        let mut steps = chosen.iter().map(|&step| &plan.graph.steps()[step]);
+        steps.try_for_each(|step| workplace.forget(step))?;
+    }
+    match args.engine {
+        Engine::Local => run_here(args, &plan, chosen, &workplace),
+        Engine::Slurm => submit(args, &plan, &workplace, &ir, &out),
+    }
+}
+
+/// What clap cannot say.
+fn check(args: &Args) -> Result<()> {
+    if args.engine == Engine::Slurm {
+        ensure!(
+            args.shard.is_none(),
+            "--shard: Slurm deals the work out itself"
+        );
+        ensure!(
+            args.threads.is_none(),
+            "--threads: a job of Slurm has as many as --slurm-option cpus-per-task=N says"
+        );
+        return Ok(());
+    }
+    ensure!(
+        args.slurm_option.is_empty() && !args.wait,
+        "--slurm-option and --wait are for --engine slurm"
+    );
+    Ok(())
+}
+
+/// The steps to be done, those of the shard if one is asked for.
+fn chosen(args: &Args, graph: &Graph) -> BTreeSet<usize> {
+    match args.shard {
+        Some(shard) => shard.of(graph),
+        None => (0..graph.steps().len()).collect(),
+    }
+}
+
+fn jobs(args: &Args) -> usize {
+    args.jobs.map_or(1, NonZeroUsize::get)
+}
+
+/// How many threads each step has, where that is not for `ir` to say.
+fn threads(args: &Args) -> Option<usize> {
+    let all = args.threads.map(NonZeroUsize::get);
+    let all = match jobs(args) {
+        1 => all?,
+        _ => all.or_else(|| thread::available_parallelism().ok().map(NonZeroUsize::get))?,
     };
-    match runner.run(&plan)? {
+    Some((all / jobs(args)).max(1))
+}
+
+fn run_here(
+    args: &Args,
+    plan: &Plan,
+    chosen: BTreeSet<usize>,
+    workplace: &Workplace<'_>,
+) -> Result<ExitCode> {
+    signals::listen()?;
+    let runner = Runner::new(&plan.graph, chosen, workplace, jobs(args));
+    match runner.run(&signals::asked_to_stop)? {
+        Outcome::Done if args.shard.is_some() => {
+            println!(
+                "this part is done; when all are, the same command without --shard draws the report"
+            );
+            Ok(ExitCode::SUCCESS)
+        }
         Outcome::Done => {
             println!("report: {}", plan.report.display());
             Ok(ExitCode::SUCCESS)
@@ -90,17 +205,33 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
-/// Lets the `ir` that runs end first when the user presses Ctrl-C, since it gets the same
-/// signal and then writes a checkpoint. A second signal ends this command at once.
-fn wait_on_interrupt() -> Result<&'static AtomicBool> {
-    static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+fn submit(
+    args: &Args,
+    plan: &Plan,
+    workplace: &Workplace<'_>,
+    ir: &Path,
+    out: &Path,
+) -> Result<ExitCode> {
+    let graph = &plan.graph;
+    // What is made of something that is not done will not be up to date either.
+    let mut pending = BTreeSet::new();
+    for (index, step) in graph.steps().iter().enumerate() {
+        if !graph.parents(index).is_disjoint(&pending) || !workplace.is_done(step) {
+            pending.insert(index);
         }
-    })
-    .context("setting the handler for Ctrl-C")?;
-    Ok(&INTERRUPTED)
+    }
+    let submission = Submission {
+        graph,
+        ir,
+        out,
+        pending: &pending,
+        options: &args.slurm_option,
+        at_once: args.jobs.map(NonZeroUsize::get),
+        wait: args.wait,
+    };
+    submission.submit()?;
+    println!("report: {}", plan.report.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The `ir` command: the one given, or the one that cargo builds now.
@@ -145,3 +276,7 @@ fn find_data(args: &Args, profile: &Profile, ir: &Path) -> Result<Source> {
         profile.synthetic_will_do,
     )
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;

@@ -1,69 +1,70 @@
-//! A plan: the `ir` commands of a profile in order, each with the files it reads and writes.
+//! A plan: the `ir` commands of a profile, each with the files it reads and writes.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
+use super::cost;
 use super::data::Source;
+use super::graph::{Graph, Step};
 use super::profiles::{Model, Profile, Training};
 use super::shell;
 
-/// The steps of a profile.
+/// What a profile does.
 pub(super) struct Plan {
-    /// In the order in which they run.
-    pub(super) steps: Vec<Step>,
+    /// The steps; the last one draws the report.
+    pub(super) graph: Graph,
     /// What the last step writes and a person opens.
     pub(super) report: PathBuf,
 }
 
-/// One `ir` command.
-#[derive(Debug, Clone)]
-pub(super) struct Step {
-    /// What it does, for people; unique in the plan.
-    pub(super) name: String,
-    /// The arguments of `ir`.
-    pub(super) arguments: Vec<String>,
-    /// The files it reads, besides the images.
-    pub(super) inputs: Vec<PathBuf>,
-    /// The files it leaves; it is done when all are there.
-    pub(super) outputs: Vec<PathBuf>,
-    /// The checkpoint from which `--resume` goes on, for a step that takes `--resume`.
-    pub(super) checkpoint: Option<PathBuf>,
-}
-
 impl Plan {
     /// The plan of a profile on these images, writing under `out`.
-    pub(super) fn new(profile: &Profile, source: &Source, out: &Path) -> Self {
+    ///
+    /// # Errors
+    /// The steps are no graph, see [`Graph::new`].
+    pub(super) fn new(profile: &Profile, source: &Source, out: &Path) -> Result<Self> {
         let mut steps = Vec::new();
         let mut runs = Vec::new();
+        let mut data = Vec::new();
         for training in profile.trainings {
+            if let Model::File(_, path) = training.model {
+                data.push(path.into());
+            }
             for &seed in training.seeds {
                 let run = Run::new(training, seed, source, out);
                 steps.push(run.train(training));
-                steps.push(run.analyze(profile.analyzed_images));
+                if run.trained {
+                    steps.push(run.analyze(training, profile.analyzed_images));
+                }
                 runs.push(run);
             }
         }
         let report = out.join("report");
         steps.push(report_step(&runs, &report));
-        Self {
-            steps,
+        Ok(Self {
+            graph: Graph::new(steps, &data)?,
             report: report.join("report.html"),
-        }
+        })
     }
 
-    /// The plan as lines for a shell.
-    pub(super) fn to_shell(&self, ir: &Path, build: bool) -> String {
+    /// These steps of the plan as lines for a shell.
+    pub(super) fn to_shell(&self, ir: &Path, build: bool, chosen: &BTreeSet<usize>) -> String {
         let mut text = String::new();
         if build {
             text.push_str("cargo build --release --package ir-cli\n");
         }
-        for (index, step) in self.steps.iter().enumerate() {
+        let steps = self.graph.steps();
+        for &index in chosen {
+            let step = &steps[index];
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
                 "\n# [{}/{}] {}\n{}{}{}\n",
                 index + 1,
-                self.steps.len(),
+                steps.len(),
                 step.name,
                 comment("reads", &step.inputs),
                 comment("writes", &step.outputs),
@@ -95,6 +96,8 @@ struct Run {
     folder: PathBuf,
     seed: u64,
     data: String,
+    /// Whether it has an epoch at all; what has none is only measured as it begins.
+    trained: bool,
 }
 
 impl Run {
@@ -108,6 +111,7 @@ impl Run {
                 .join(format!("{network}-{images}-seed{seed}")),
             seed,
             data: source.argument(training.dataset),
+            trained: training.epochs > 0,
         }
     }
 
@@ -143,10 +147,11 @@ impl Run {
                 .map(|name| self.file(name))
                 .into(),
             checkpoint: Some(self.file(CHECKPOINT)),
+            cost: cost::training(training),
         }
     }
 
-    fn analyze(&self, images: Option<usize>) -> Step {
+    fn analyze(&self, training: &Training, images: Option<usize>) -> Step {
         let mut arguments = vec!["analyze".to_owned(), text(&self.file(CHECKPOINT))];
         arguments.extend(["--data".to_owned(), self.data.clone()]);
         if let Some(images) = images {
@@ -159,12 +164,17 @@ impl Run {
             inputs: vec![self.file(CHECKPOINT)],
             outputs: vec![self.file(RESULTS)],
             checkpoint: None,
+            cost: cost::analysis(training, images),
         }
     }
 }
 
 fn report_step(runs: &[Run], report: &Path) -> Step {
-    let read = |run: &Run| [SETTINGS, HISTORY, RESULTS].map(|name| run.file(name));
+    let read = |run: &Run| {
+        let results = run.trained.then_some(RESULTS);
+        let names = [SETTINGS, HISTORY].into_iter().chain(results);
+        names.map(|name| run.file(name)).collect::<Vec<_>>()
+    };
     let mut arguments = vec!["report".to_owned()];
     arguments.extend(runs.iter().map(|run| text(&run.folder)));
     arguments.extend(["--out".to_owned(), text(report)]);
@@ -174,6 +184,7 @@ fn report_step(runs: &[Run], report: &Path) -> Step {
         inputs: runs.iter().flat_map(read).collect(),
         outputs: vec![report.join("report.html")],
         checkpoint: None,
+        cost: 1.0,
     }
 }
 
@@ -189,7 +200,7 @@ mod tests {
     #[test]
     fn the_smoke_plan_prints_as_shell_lines() {
         let source = Source::before_looking(Some("synthetic"));
-        let plan = Plan::new(profiles::of(Name::Smoke), &source, Path::new("out"));
+        let plan = Plan::new(profiles::of(Name::Smoke), &source, Path::new("out")).unwrap();
         let run = "out/runs/resnet-32-synthetic10-seed0";
         let small = "out/runs/single-representation-small-synthetic10-seed0";
         let file = "xtask/plans/single-representation-small.json";
@@ -230,33 +241,22 @@ ir analyze {small}/checkpoint.safetensors --data synthetic10 --samples 64 --out 
 ir report {run} {small} --out out/report
 "
         );
-        assert_eq!(plan.to_shell(Path::new("ir"), true), expected);
+        let all = (0..plan.graph.steps().len()).collect();
+        assert_eq!(plan.to_shell(Path::new("ir"), true, &all), expected);
     }
 
     #[test]
-    fn every_input_is_written_by_an_earlier_step_or_stands_in_the_repository() {
+    fn every_profile_is_a_graph_that_ends_in_the_report() {
         for name in [Name::Smoke, Name::Quick, Name::Standard, Name::Paper] {
-            let plan = Plan::new(profiles::of(name), &Source::Named, Path::new("out"));
-            let mut written = Vec::new();
-            for step in &plan.steps {
-                for input in &step.inputs {
-                    assert!(
-                        written.contains(input) || input.starts_with("xtask/plans"),
-                        "{}: {}",
-                        step.name,
-                        input.display()
-                    );
-                }
-                for output in &step.outputs {
-                    assert!(
-                        !written.contains(output),
-                        "{} is written twice",
-                        output.display()
-                    );
-                    written.push(output.clone());
-                }
-            }
-            assert!(written.contains(&plan.report));
+            let plan = Plan::new(profiles::of(name), &Source::Named, Path::new("out")).unwrap();
+            let last = plan.graph.steps().last().unwrap();
+            assert!(last.outputs.contains(&plan.report));
+            let runs: usize = profiles::of(name)
+                .trainings
+                .iter()
+                .map(|t| t.seeds.len())
+                .sum();
+            assert_eq!(plan.graph.chains().len(), runs);
         }
     }
 }

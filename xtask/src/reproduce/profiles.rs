@@ -177,16 +177,31 @@ const fn short(name: &'static str, dataset: Dataset) -> Training {
     }
 }
 
+/// A network that is measured as it begins, for Fig. 8 and 9, and not trained.
+const fn initial(name: &'static str, dataset: Dataset) -> Training {
+    Training {
+        model: Model::Named(name),
+        dataset,
+        epochs: 0,
+        ..DEFAULT
+    }
+}
+
 static SHORT: Profile = Profile {
     trainings: &[
+        initial("resnet-110", Dataset::Cifar10),
+        initial("resnet-110-naive-gamma", Dataset::Cifar10),
+        initial("resnet-110-statistics", Dataset::Cifar10),
+        initial("resnet-110-statistics-gamma", Dataset::Cifar10),
+        initial("resnet-110-batch-norm", Dataset::Cifar10),
         short("resnet-38", Dataset::Cifar10),
         short("resnet-110-ubn", Dataset::Cifar10),
         short("resnet-110-naive", Dataset::Cifar10),
         short("resnet-32", Dataset::Cifar10),
         short("resnet-32", Dataset::Cifar100),
         Training {
-            epochs: 4,
-            schedule: Schedule::Pieces("0:0.1,2:0.02,3:0.004"),
+            epochs: 3,
+            schedule: Schedule::Pieces("0:0.1,2:0.01"),
             ..short("single-representation", Dataset::Cifar10)
         },
     ],

@@ -1,56 +1,57 @@
 //! Stamps: what a step was started with, and whether it finished, kept beside the results.
+//!
+//! What a step comes to follows from its arguments, the content of its inputs, its images and the code
+//! of `ir`. A stamp knows all but the images, for which `ir` itself answers. Where only the code has
+//! changed, a training counts as done all the same, since repeating it may take days, and one under
+//! way goes on if `ir` accepts the checkpoint; both are said. Everything else is done again.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::plan::Step;
+use super::graph::Step;
 
-/// What identifies the work of a step: the same arguments on the same inputs.
+/// What identifies the work of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     /// The arguments of `ir`.
     arguments: Vec<String>,
-    /// Size and time of change of every input.
-    inputs: BTreeMap<PathBuf, Version>,
+    /// SHA-256 of every input.
+    inputs: BTreeMap<PathBuf, String>,
+    /// What `ir --version` says.
+    ir: String,
     /// Whether the step came to its end.
     finished: bool,
 }
 
-/// A file's content as far as its metadata tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Version {
-    bytes: u64,
-    modified_ns: u128,
-}
-
 /// What is to be done about a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Its results are there.
-    Skip,
-    /// It was stopped and left a checkpoint from which it goes on.
-    Resume,
+    /// Its results are there; with the `ir` that they are of, if that is another one.
+    Skip(Option<String>),
+    /// It was stopped and left a checkpoint from which it goes on; with the `ir` that wrote it, if
+    /// that is known and another one.
+    Resume(Option<String>),
     /// From the beginning.
     Start,
 }
 
 impl Stamp {
-    /// The stamp of a step that starts now.
-    pub(super) fn started(step: &Step) -> Result<Self> {
+    /// The stamp of a step that starts now with the `ir` that says this of itself.
+    pub(super) fn started(step: &Step, ir: &str) -> Result<Self> {
         let inputs = step.inputs.iter().map(|path| {
-            let version =
-                Version::of(path).with_context(|| format!("reading {}", path.display()))?;
-            Ok((path.clone(), version))
+            let content = sha256(path).with_context(|| format!("reading {}", path.display()))?;
+            Ok((path.clone(), content))
         });
         Ok(Self {
             arguments: step.arguments.clone(),
             inputs: inputs.collect::<Result<_>>()?,
+            ir: ir.to_owned(),
             finished: false,
         })
     }
@@ -80,42 +81,54 @@ impl Stamp {
     /// stamp of the last time. Without one, a checkpoint comes from the same command given by
     /// hand, and `ir` itself judges whether it may go on from it.
     pub(super) fn decide(&self, earlier: Option<&Self>, step: &Step) -> Decision {
-        let same_work = earlier.is_none_or(|earlier| {
-            earlier.arguments == self.arguments && earlier.inputs == self.inputs
-        });
-        if !same_work {
+        let Some(earlier) = earlier else {
+            return self.resume_or_start(None, step);
+        };
+        let same_code = earlier.ir == self.ir;
+        let same_work = earlier.arguments == self.arguments && earlier.inputs == self.inputs;
+        if !same_work || !(same_code || step.checkpoint.is_some()) {
             return Decision::Start;
         }
-        let finished = earlier.is_some_and(|earlier| earlier.finished);
-        if finished && step.outputs.iter().all(|path| path.exists()) {
-            return Decision::Skip;
+        let another = (!same_code).then(|| earlier.ir.clone());
+        if earlier.finished && step.outputs.iter().all(|path| path.exists()) {
+            return Decision::Skip(another);
         }
+        self.resume_or_start(another, step)
+    }
+
+    fn resume_or_start(&self, another: Option<String>, step: &Step) -> Decision {
         match &step.checkpoint {
-            Some(checkpoint) if checkpoint.exists() => Decision::Resume,
+            Some(checkpoint) if checkpoint.exists() => Decision::Resume(another),
             _ => Decision::Start,
         }
     }
 }
 
-impl Version {
-    fn of(path: &Path) -> Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self {
-            bytes: metadata.len(),
-            modified_ns: metadata.modified()?.duration_since(UNIX_EPOCH)?.as_nanos(),
-        })
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hash.update(&buffer[..count]),
+        }
     }
+    let bytes = hash.finalize();
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Removes what an earlier, different run of a step left, so that nobody takes it for the new.
 pub(super) fn remove_outputs(step: &Step) -> Result<()> {
-    for path in &step.outputs {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", path.display()));
-            }
-            _ => {}
+    step.outputs.iter().try_for_each(|path| remove(path))
+}
+
+/// Removes a file if it is there.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }

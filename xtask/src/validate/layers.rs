@@ -7,7 +7,7 @@ use crate::metadata;
 
 /// Each crate of the workspace, top to bottom, with the crates below that it may use.
 /// Whatever is not listed is forbidden, for tests and build scripts as well.
-const LAYERS: [(&str, &[&str]); 8] = [
+const LAYERS: [(&str, &[&str]); 9] = [
     ("xtask", &[]),
     (
         "ir-benches",
@@ -23,10 +23,12 @@ const LAYERS: [(&str, &[&str]); 8] = [
             "ir-tensor-ops",
         ],
     ),
+    ("ir-examples", &["ir-analysis", "ir-models"]),
     ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),
     ("ir-analysis", &["ir-models", "ir-tensor-ops"]),
-    ("ir-data", &["ir-tensor-ops"]),
-    ("ir-models", &["ir-tensor-ops"]),
+    ("ir-data", &["ir-pickle", "ir-tensor-ops"]),
+    ("ir-models", &["ir-pickle", "ir-tensor-ops"]),
+    ("ir-pickle", &[]),
     ("ir-tensor-ops", &[]),
 ];
 

@@ -42,7 +42,7 @@ enum Kind {
 
 /// Every compiling check names the whole workspace: cargo then resolves the features of the
 /// dependencies once, and no check rebuilds what another has built.
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check {
         name: "format",
         kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
@@ -66,6 +66,21 @@ const CHECKS: [Check; 9] = [
     Check {
         name: "build-scripts",
         kind: Kind::Own(build_scripts::check),
+    },
+    // What it packages is compiled by the checks below.
+    Check {
+        name: "package",
+        kind: Kind::Cargo(
+            &[
+                "publish",
+                "--workspace",
+                "--dry-run",
+                "--no-verify",
+                "--allow-dirty",
+                "--quiet",
+            ],
+            None,
+        ),
     },
     Check {
         name: "clippy",

@@ -280,9 +280,7 @@ mod tests {
                 .enumerate()
                 .map(|(j, &of)| block(j, of))
                 .collect(),
-            exits: Vec::new(),
-            unroll: Vec::new(),
-            taylor: Vec::new(),
+            ..Split::default()
         };
         let last = blocks.len() - 1;
         let stages = (0..=blocks[last].0).map(|stage| Stage {

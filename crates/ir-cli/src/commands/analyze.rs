@@ -8,13 +8,15 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
-use ir_analysis::{Measure, Options, ReferenceExit, UnrollScale};
-use ir_data::{Dataset, Loader, Normalization};
-use ir_models::{Architecture, Checkpoint, ResNet};
+use ir_analysis::{Measure, Options, Readouts, ReferenceExit, UnrollScale};
+use ir_models::import::Strictness;
 use serde_json::json;
 
 use crate::arguments::{Analyze, Reference, SplitName};
 use crate::commands::tables;
+use crate::images::Images;
+use crate::memory::Footprint;
+use crate::subject::Subject;
 use crate::{data, files, machine, memory, output, progress};
 
 /// Candidates for the factor of the unrolled branch, from a full step to next to nothing.
@@ -24,51 +26,51 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let started = Instant::now();
     if let Some(path) = &arguments.out {
         refuse_to_replace(path)?;
+        files::remove_unfinished(path)?;
     }
-    let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
-    let dataset = data::open(&arguments.source)?;
-    let (found, expected) = (dataset.classes().len(), checkpoint.architecture().classes);
-    ensure!(
-        found == expected,
-        "{}: its network has {expected} classes and {} has {found}; give the data that it was trained on",
-        arguments.checkpoint.display(),
-        dataset.name()
-    );
-    warn_of_other_data(&checkpoint, &dataset);
-    let batch_size = batch_size(arguments, checkpoint.architecture(), &dataset)?;
+    let strictness = match arguments.import.allow_unexpected {
+        true => Strictness::AllowUnexpected,
+        false => Strictness::Strict,
+    };
+    let subject = Subject::open(&arguments.network, arguments.source.offline, strictness)?;
+    let images = Images::open(arguments, &subject)?;
+    warn_of_other_data(&subject, &images);
     let analysis = Analysis {
         arguments,
-        batch_size,
-        network: checkpoint.network()?,
-        normalization: normalization(&checkpoint, &dataset),
-        dataset: &dataset,
+        batch_size: batch_size(arguments, &subject, &images)?,
+        subject: &subject,
+        images: &images,
     };
     let options = analysis.options()?;
     let mut splits = BTreeMap::new();
-    for (name, split) in [("train", SplitName::Train), ("test", SplitName::Test)] {
-        if arguments.split.is_none_or(|asked| asked == split) {
-            splits.insert(name.to_owned(), analysis.split(name, split, &options)?);
-        }
+    for split in analysis.splits()? {
+        splits.insert(split.name().to_owned(), analysis.split(split, &options)?);
     }
     let mut results = Results {
         schema_version: SCHEMA_VERSION,
-        network: checkpoint.architecture().name.clone(),
-        dataset: dataset.name().into(),
+        network: subject.name.clone(),
+        dataset: images.name(),
         stages: analysis.stages()?,
         splits,
         provenance: serde_json::Value::Null,
     };
+    let checkpoint = subject.checkpoint();
     results.provenance = json!({
         "command": std::env::args().collect::<Vec<_>>(),
         "version": env!("CARGO_PKG_VERSION"),
-        "seed": checkpoint.run().get("seed"),
-        "data_checksum": data::checksum(&dataset),
-        "normalization": analysis.normalization,
-        "trained_on": checkpoint.data().dataset,
-        "epochs_trained": checkpoint.position().map(|position| position.epoch),
+        "seed": checkpoint.and_then(|checkpoint| checkpoint.run().get("seed")),
+        "data_checksum": images.checksum(),
+        "normalization": images.normalization(),
+        "trained_on": checkpoint.and_then(|checkpoint| checkpoint.data().dataset.as_ref()),
+        "epochs_trained": checkpoint
+            .and_then(|checkpoint| checkpoint.position())
+            .map(|position| position.epoch),
         "machine": machine::describe(),
         "seconds": started.elapsed().as_secs_f64(),
     });
+    if subject.imported().is_some() {
+        results.provenance["import"] = subject.provenance();
+    }
     if let Some(path) = &arguments.out {
         files::write_json(path, &results)?;
     }
@@ -95,71 +97,79 @@ fn refuse_to_replace(path: &Path) -> Result<()> {
 }
 
 /// Says so where the data is not what the network was trained on, as far as its checkpoint knows.
-fn warn_of_other_data(checkpoint: &Checkpoint, dataset: &Dataset) {
+fn warn_of_other_data(subject: &Subject, images: &Images) {
+    let Some(checkpoint) = subject.checkpoint() else {
+        return;
+    };
     let trained = checkpoint.run().get("data_checksum");
     let Some(trained) = trained.and_then(serde_json::Value::as_str) else {
         return;
     };
-    let found = data::checksum(dataset);
+    let found = images.checksum();
     if trained != found {
         let name = checkpoint.data().dataset.as_deref().unwrap_or("other data");
         progress::say(&format!(
             "warning: the network was trained on {name} ({trained}), and this is {} ({found})",
-            dataset.name()
+            images.name()
         ));
     }
 }
 
 /// Images in a batch, as asked for or as memory allows; says what that takes.
-fn batch_size(
-    arguments: &Analyze,
-    architecture: &Architecture,
-    dataset: &Dataset,
-) -> Result<usize> {
-    let largest = dataset.train().len().max(dataset.test().len());
+fn batch_size(arguments: &Analyze, subject: &Subject, images: &Images) -> Result<usize> {
+    let splits = [SplitName::Train, SplitName::Test];
+    let largest = splits.iter().filter_map(|&split| images.len(split)).max();
+    let largest = largest.unwrap_or(1);
     let samples = arguments.samples.unwrap_or(largest).min(largest);
-    let asked = arguments.batch_size.min(samples.max(1));
+    let footprint = Footprint::of_analysis(subject, images);
+    let default = || match subject.imported() {
+        Some(_) => footprint.default_batch(BATCH),
+        None => BATCH,
+    };
+    let asked = arguments.batch_size.unwrap_or_else(default);
+    let largest = asked.min(samples.max(1));
     let batch = match arguments.memory_limit {
-        Some(limit) => memory::batch_within(limit, asked, architecture, dataset)?,
-        None => arguments.batch_size,
+        Some(limit) => footprint.batch_within(limit, largest)?,
+        None => asked,
     };
     if !arguments.json {
-        let images = batch.min(asked);
-        memory::announce(memory::of_analysis(architecture, dataset, images), images);
+        let images = batch.min(largest);
+        memory::announce(footprint.of_batch(images), images);
     }
     Ok(batch)
 }
 
-/// How the network's images were normalised; where its checkpoint does not say, as the data's
-/// own training split asks for.
-fn normalization(checkpoint: &Checkpoint, dataset: &Dataset) -> Normalization {
-    match checkpoint.data().normalization {
-        Some(ir_models::Normalization { mean, std }) => Normalization { mean, std },
-        None => dataset.normalization(),
-    }
-}
+/// Images in a batch where nothing says otherwise.
+const BATCH: usize = 100;
 
 /// What is analysed, on what.
 struct Analysis<'a> {
     arguments: &'a Analyze,
     batch_size: usize,
-    network: ResNet,
-    normalization: Normalization,
-    dataset: &'a Dataset,
+    subject: &'a Subject,
+    images: &'a Images,
 }
 
 impl Analysis<'_> {
-    fn loader(&self, split: SplitName) -> Result<Loader> {
-        let split = match split {
-            SplitName::Train => self.dataset.train(),
-            SplitName::Test => self.dataset.test(),
-        };
-        data::evaluation(
-            split,
-            self.arguments.samples,
-            self.batch_size,
-            self.normalization,
-        )
+    /// The splits that are asked for and there.
+    fn splits(&self) -> Result<Vec<SplitName>> {
+        let asked = |split: &SplitName| self.arguments.split.is_none_or(|asked| asked == *split);
+        let there = |split: &SplitName| self.images.len(*split).is_some();
+        let splits: Vec<_> = [SplitName::Train, SplitName::Test]
+            .into_iter()
+            .filter(|split| asked(split) && there(split))
+            .collect();
+        ensure!(
+            !splits.is_empty(),
+            "{}: it has no such split",
+            self.arguments.source.data
+        );
+        Ok(splits)
+    }
+
+    fn batches(&self, split: SplitName) -> Result<ir_data::Batches> {
+        let samples = self.arguments.samples;
+        self.images.batches(split, samples, self.batch_size)
     }
 
     fn options(&self) -> Result<Options> {
@@ -169,44 +179,79 @@ impl Analysis<'_> {
                 Reference::Final => ReferenceExit::Final,
             },
             unroll_steps: self.arguments.unroll_steps,
+            draws: self.arguments.draws,
+            draw_seed: self.arguments.draw_seed,
             ..Options::default()
         };
-        if !self.arguments.measures.is_empty() {
-            options.measures = self.arguments.measures.iter().copied().collect();
+        let measures = self.arguments.measures.iter();
+        options.measures = measures.flat_map(|some| some.0.iter().copied()).collect();
+        let last_is_transition = self.subject.network().blocks().pop();
+        let last_is_transition = last_is_transition.is_some_and(|block| block.transition);
+        let mut measures = self.arguments.measures.iter();
+        let named = measures.any(|some| some.0 == [Measure::Unroll]);
+        if last_is_transition && !named && options.measures.contains(&Measure::Unroll) {
+            // A network of someone else's may have one block a stage.
+            progress::say("the last block changes the shape of h, so that it cannot be unrolled");
+            options.measures.remove(&Measure::Unroll);
         }
         if options.measures.contains(&Measure::Unroll) {
-            options.unroll_scales = vec![UnrollScale::UNSCALED, self.unroll_scale()?];
+            options.unroll_scales = vec![UnrollScale::UNSCALED];
+            options.unroll_scales.extend(self.unroll_scale()?);
+        }
+        if options.measures.contains(&Measure::Readouts) {
+            options.readouts = Some(self.readouts()?);
         }
         Ok(options)
     }
 
-    fn unroll_scale(&self) -> Result<UnrollScale> {
+    /// Trained on the training split whatever split is measured.
+    fn readouts(&self) -> Result<Readouts> {
+        ensure!(
+            self.images.len(SplitName::Train).is_some(),
+            "{}: readouts are trained on a training split, and it has none; leave `readouts` out of \
+             --measures",
+            self.arguments.source.data
+        );
+        let spinner = progress::spinner("training the linear readouts on the training split");
+        let batches = self.batches(SplitName::Train)?.map(data::pair);
+        let readouts = ir_analysis::fit_readouts(self.subject.network(), batches)?;
+        spinner.finish_and_clear();
+        Ok(readouts)
+    }
+
+    /// The scale that is asked for; none where it would be chosen on a split that is not there.
+    fn unroll_scale(&self) -> Result<Option<UnrollScale>> {
         let text = &self.arguments.unroll_scale;
         if text != "auto" {
             return match text.parse::<f64>() {
-                Ok(factor) if factor.is_finite() => Ok(UnrollScale::fixed(factor)),
+                Ok(factor) if factor.is_finite() => Ok(Some(UnrollScale::fixed(factor))),
                 _ => bail!("--unroll-scale {text}: expected a number or `auto`"),
             };
         }
+        if self.images.len(SplitName::Train).is_none() {
+            progress::say(
+                "no training split to choose the scale of the unrolled block on: it is unrolled unscaled only",
+            );
+            return Ok(None);
+        }
         let spinner =
             progress::spinner("choosing the scale of the unrolled block on the training split");
-        let loader = self.loader(SplitName::Train)?;
-        let batches = loader.epoch(0).map(data::pair);
+        let batches = self.batches(SplitName::Train)?.map(data::pair);
         let choice = ir_analysis::choose_scale(
-            &self.network,
+            self.subject.network(),
             batches,
             &SCALES,
             self.arguments.unroll_steps,
         )?;
         spinner.finish_and_clear();
-        Ok(choice.scale)
+        Ok(Some(choice.scale))
     }
 
-    fn split(&self, name: &str, split: SplitName, options: &Options) -> Result<Split> {
-        let loader = self.loader(split)?;
-        let bar = progress::bar(loader.batches(), format!("analysing {name}"));
-        let batches = loader.epoch(0).map(data::pair);
-        let found = ir_analysis::analyze_split(&self.network, batches, options, &mut |progress| {
+    fn split(&self, split: SplitName, options: &Options) -> Result<Split> {
+        let batches = self.batches(split)?;
+        let bar = progress::bar(batches.remaining(), format!("analysing {}", split.name()));
+        let (network, batches) = (self.subject.network(), batches.map(data::pair));
+        let found = ir_analysis::analyze_split(network, batches, options, &mut |progress| {
             bar.inc(1);
             bar.set_message(format!(
                 "loss {:.3}, accuracy {:.1} %",
@@ -219,12 +264,11 @@ impl Analysis<'_> {
     }
 
     fn stages(&self) -> Result<Vec<ir_analysis::results::Stage>> {
-        let images = data::evaluation(self.dataset.test(), Some(1), 1, self.normalization)?;
-        let batch = images.epoch(0).next().transpose()?;
-        let images = batch.map(|batch| batch.images);
-        let Some(images) = images else {
+        let split = self.splits()?[0];
+        let first = self.images.batches(split, Some(1), 1)?.next().transpose()?;
+        let Some(first) = first else {
             return Ok(Vec::new());
         };
-        Ok(ir_analysis::stages(&self.network, &images)?)
+        Ok(ir_analysis::stages(self.subject.network(), &first.images)?)
     }
 }

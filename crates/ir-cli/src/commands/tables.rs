@@ -4,7 +4,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use ir_analysis::Number;
 use ir_analysis::results::{
-    BlockMeasures, Exit, Group, Groups, Results, Split, TaylorRow, Unroll, UnrollStep,
+    BlockMeasures, Deletions, Estimation, Exit, Group, Groups, PathLength, Readout, Reorderings,
+    Results, Split, TaylorRow, Unroll, UnrollStep,
 };
 
 use crate::text;
@@ -40,11 +41,14 @@ fn tables(split: &Split) -> String {
     for unroll in &split.unroll {
         said += &unrolled(unroll);
     }
-    said += &table(
-        "first-order Taylor estimate of what each block does",
-        &split.taylor,
-        &TAYLOR,
-    );
+    let title = "first-order Taylor estimate of what each block does";
+    said += &table(title, &split.taylor, &TAYLOR);
+    said += &table("random blocks deleted", &split.deletions, &DELETED);
+    said += &table("random blocks swapped", &split.reorderings, &REORDERED);
+    said += &table("gradient through single paths", &split.paths, &PATH);
+    let title = "distance from the end of the stage";
+    said += &table(title, &split.estimations, &ESTIMATION);
+    said += &table("trained linear readouts", &split.readouts, &READOUT);
     said
 }
 
@@ -100,6 +104,46 @@ const TAYLOR: [Column<TaylorRow>; 5] = [
     ("remainder", |row| Some(wide(row.remainder))),
 ];
 
+const DELETED: [Column<Deletions>; 4] = [
+    ("deleted", |row| Some(row.deleted.to_string())),
+    ("accuracy", |row| Some(percent(row.accuracy))),
+    ("± over draws", |row| Some(percent(row.accuracy_std))),
+    ("loss", |row| Some(wide(row.loss))),
+];
+
+const REORDERED: [Column<Reorderings>; 5] = [
+    ("swaps", |row| Some(row.swaps.to_string())),
+    ("Kendall's τ", |row| Some(four(row.kendall_tau))),
+    ("accuracy", |row| Some(percent(row.accuracy))),
+    ("± over draws", |row| Some(percent(row.accuracy_std))),
+    ("loss", |row| Some(wide(row.loss))),
+];
+
+const PATH: [Column<PathLength>; 5] = [
+    ("length", |row| Some(row.length.to_string())),
+    ("paths", |row| Some(power(row.paths))),
+    ("taken", |row| Some(row.sampled.to_string())),
+    ("gradient norm", |row| Some(power(row.gradient_norm))),
+    ("times paths", |row| Some(power(row.contribution))),
+];
+
+const ESTIMATION: [Column<Estimation>; 4] = [
+    ("block", |row| Some(row.block.to_string())),
+    ("mean error", |row| Some(wide(row.error))),
+    ("its std", |row| Some(wide(row.error_std))),
+    ("distance", |row| row.distance.map(wide)),
+];
+
+const READOUT: [Column<Readout>; 4] = [
+    ("after block", |row| {
+        let after = row.after_block.map(|block| block.to_string());
+        Some(after.unwrap_or_else(|| "h_0".into()))
+    }),
+    ("features", |row| Some(row.features.to_string())),
+    ("accuracy", |row| Some(percent(row.accuracy))),
+    ("loss", |row| Some(wide(row.loss))),
+];
+
 fn unrolled(unroll: &Unroll) -> String {
     let title = format!(
         "last block applied again, its branch times {}",
@@ -143,6 +187,11 @@ fn four(value: f64) -> String {
 
 fn wide(value: Number) -> String {
     four(value.0)
+}
+
+/// Of numbers that span many orders of magnitude.
+fn power(value: Number) -> String {
+    format!("{:.3e}", value.0)
 }
 
 fn percent(value: f64) -> String {

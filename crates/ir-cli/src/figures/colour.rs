@@ -30,6 +30,8 @@ pub(crate) enum Colour {
     Train,
     /// The gradient of the loss with the head plugged in at the block itself.
     ExitGradient,
+    /// The same on the training split.
+    TrainExitGradient,
     /// What a first-order prediction leaves out.
     Remainder,
     /// Samples that the reference exit classifies correctly.
@@ -65,7 +67,7 @@ const SHARING_DARK: [&str; SHARINGS.len()] = [
 ];
 
 impl Colour {
-    const NAMED: [Self; 10] = [
+    const NAMED: [Self; 11] = [
         Self::Ink,
         Self::Muted,
         Self::Grid,
@@ -73,6 +75,7 @@ impl Colour {
         Self::Test,
         Self::Train,
         Self::ExitGradient,
+        Self::TrainExitGradient,
         Self::Remainder,
         Self::Correct,
         Self::Borderline,
@@ -94,6 +97,7 @@ impl Colour {
             Self::Test => "test".into(),
             Self::Train => "train".into(),
             Self::ExitGradient => "exit-gradient".into(),
+            Self::TrainExitGradient => "train-exit-gradient".into(),
             Self::Remainder => "remainder".into(),
             Self::Correct => "correct".into(),
             Self::Borderline => "borderline".into(),
@@ -111,7 +115,7 @@ impl Colour {
             Self::Paper => "#ffffff",
             Self::Test => "#0072b2",
             Self::Train => "#d55e00",
-            Self::ExitGradient => "#009e73",
+            Self::ExitGradient | Self::TrainExitGradient => "#009e73",
             Self::Remainder => "#cc79a7",
             Self::Correct => "#56b4e9",
             Self::Borderline => "#e69f00",
@@ -129,7 +133,7 @@ impl Colour {
             Self::Paper => "#15181c",
             Self::Test => "#3f9fdb",
             Self::Train => "#ee7b30",
-            Self::ExitGradient => "#1fc196",
+            Self::ExitGradient | Self::TrainExitGradient => "#1fc196",
             Self::Sharing(index) => SHARING_DARK[index.min(SHARINGS.len() - 1)],
             Self::Ramp(step) => RAMP_DARK[step.min(RAMP - 1)],
             other => other.light(),

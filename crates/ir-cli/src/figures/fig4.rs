@@ -6,6 +6,7 @@ use crate::group::{BlockSummary, Group};
 
 use super::blocks::{BlockFigure, BlockPanel, Look, left_out, series, transition_sentence};
 use super::colour::Colour;
+use super::panel::Series;
 use super::scale::{Scale, significant};
 use super::{Figure, SPLITS, absent, band_sentence};
 
@@ -14,7 +15,7 @@ const EXIT_TEST: Look = Look {
     ..Look::TEST
 };
 const EXIT_TRAIN: Look = Look {
-    colour: Colour::ExitGradient,
+    colour: Colour::TrainExitGradient,
     ..Look::TRAIN
 };
 
@@ -57,10 +58,15 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
 }
 
 fn panel(group: &Group) -> BlockPanel<'_> {
+    // It has a name where a pointer rests on it, and no room for one at its end.
+    let exit_on_train = Series {
+        label: String::new(),
+        ..series(&exit(group, "train"), EXIT_TRAIN, "train, exit", 1.0)
+    };
     BlockPanel {
         group,
         series: vec![
-            series(&exit(group, "train"), EXIT_TRAIN, "", 1.0),
+            exit_on_train,
             series(&exit(group, "test"), EXIT_TEST, "test, exit", 1.0),
             series(&network(group, "test"), Look::TEST, "test", 1.0),
             series(&network(group, "train"), Look::TRAIN, "train", 1.0),

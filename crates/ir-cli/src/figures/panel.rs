@@ -181,18 +181,22 @@ impl Panel {
     /// Bands first, then lines, then marks, so that none hides another; then the labels.
     pub(crate) fn series(&self, scene: &mut Scene, all: &[Series]) {
         for series in all.iter().filter(|series| series.band) {
-            for run in finite_runs(&series.points) {
-                self.band(scene, run, series.stroke.colour);
-            }
+            scene.part(series.stroke.colour, |scene| {
+                for run in finite_runs(&series.points) {
+                    self.band(scene, run, series.stroke.colour);
+                }
+            });
         }
         for series in all {
-            for run in finite_runs(&series.points) {
-                let points: Vec<At> = run.iter().map(|p| self.at(p.x, p.y)).collect();
-                scene.line(&points, series.stroke);
-            }
+            scene.part(series.stroke.colour, |scene| {
+                for run in finite_runs(&series.points) {
+                    let points: Vec<At> = run.iter().map(|p| self.at(p.x, p.y)).collect();
+                    scene.line(&points, series.stroke);
+                }
+            });
         }
         for series in all {
-            self.marks(scene, series);
+            scene.part(series.stroke.colour, |scene| self.marks(scene, series));
         }
         self.end_labels(scene, all);
     }
@@ -252,9 +256,11 @@ impl Panel {
         );
         for (y, (_, series)) in heights.into_iter().zip(labels) {
             let left = self.right() + 8.0;
-            scene.line(&[(left, y), (left + 12.0, y)], series.stroke);
-            let set = Type::new(SMALL, Colour::Ink);
-            scene.text((left + 16.0, y + 4.0), &series.label, set);
+            scene.part(series.stroke.colour, |scene| {
+                scene.line(&[(left, y), (left + 12.0, y)], series.stroke);
+                let set = Type::new(SMALL, Colour::Ink);
+                scene.text((left + 16.0, y + 4.0), &series.label, set);
+            });
         }
     }
 }

@@ -209,6 +209,18 @@ impl Scene {
         let _ = writeln!(self.body, ">{}</text>", subscripts(text, set.size));
     }
 
+    /// What `draw` draws, as a group that a page can hide: the lines of one split.
+    pub(crate) fn part(&mut self, colour: Colour, draw: impl FnOnce(&mut Self)) {
+        let class = match colour {
+            Colour::Train | Colour::TrainExitGradient => "of-train",
+            Colour::Test | Colour::ExitGradient => "of-test",
+            _ => return draw(self),
+        };
+        let _ = writeln!(self.body, "<g class=\"{class}\">");
+        draw(self);
+        self.body.push_str("</g>\n");
+    }
+
     /// The whole document. `name` is read to those who cannot see it.
     pub(crate) fn finish(self, height: f64, name: &str) -> String {
         let (width, height, name) = (Short(self.width), Short(height), escape(name));

@@ -15,6 +15,7 @@ use crate::claims::{self, Judged};
 use crate::figures::{self, png};
 use crate::group::Group;
 
+mod explorer;
 mod page;
 mod runs;
 mod table1;

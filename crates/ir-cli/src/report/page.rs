@@ -15,16 +15,20 @@ use crate::figures::{FONTS, Figure, escape, pieces};
 use crate::group::{Group, Summary, dataset_name};
 use crate::run::Run;
 
+use super::explorer;
 use super::runs::{NetworkRow, RunRow, network_row, runs};
 use super::table1::{Table1, tables};
 
 const TEMPLATE: &str = include_str!("template.html");
+const SCRIPT: &str = include_str!("report.js");
 
 /// Everything on the page.
 #[derive(Serialize)]
 struct Page<'a> {
     fonts: &'static str,
     dark: String,
+    script: &'static str,
+    measures: String,
     headline: Headline,
     counts: String,
     claims: Vec<ClaimRow<'a>>,
@@ -44,6 +48,8 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
     let page = Page {
         fonts: FONTS,
         dark: style_sheet(),
+        script: SCRIPT,
+        measures: explorer::json(groups)?,
         headline: Headline::of(groups),
         counts: counts(judged),
         claims: judged.iter().map(claim_row).collect(),

@@ -20,6 +20,7 @@ pub(crate) fn replace(folder: &Path, files: &[(String, Vec<u8>)], absent: &[Stri
         .with_context(|| format!("{}: the folder cannot be made", folder.display()))?;
     let prepare = |(name, content): &(String, Vec<u8>)| {
         let place = folder.join(name);
+        crate::files::remove_unfinished(&place)?;
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent)
                 .with_context(|| format!("{}: the folder cannot be made", parent.display()))?;

@@ -200,6 +200,7 @@ impl Sample {
                 self.unroll(0.05, ScaleSource::ChosenOnTrain, train),
             ],
             taylor: self.last_stage().map(|block| self.taylor(block)).collect(),
+            ..Split::default()
         }
     }
 

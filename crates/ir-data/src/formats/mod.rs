@@ -6,7 +6,6 @@
 pub(crate) mod binary;
 pub(crate) mod image;
 pub(crate) mod parquet;
-pub(crate) mod pickle;
 pub(crate) mod python;
 
 use std::fs::File;

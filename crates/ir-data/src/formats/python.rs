@@ -7,12 +7,13 @@
 //! ```
 //!
 //! Keys are byte strings, as Python 2 wrote them, or text. Nothing in the pickle is run,
-//! see [`pickle`](super::pickle).
+//! see [`ir_pickle`].
 
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::pickle::{Id, Pickle, Value};
+use ir_pickle::{Id, Pickle, Value};
+
 use super::{
     MAX_SAMPLES, Probe, Samples, SplitName, checked_label, excerpt, malformed, read_whole,
 };
@@ -281,6 +282,7 @@ fn call<'a>(pickle: &Pickle<'a>, id: Id) -> Option<(&'a str, Id, Option<Id>)> {
         function,
         arguments,
         state,
+        ..
     } = pickle.get(id)
     else {
         return None;

@@ -11,20 +11,49 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use hf_hub::Cache;
 use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, Metadata};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::api::sync::{Api, ApiBuilder, Metadata};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::FetchProgress;
-use super::cache::Repository;
+use super::cache::{COMMIT, Repository};
 use crate::panics::caught;
 
 /// How often a broken transfer is taken up again.
 const RETRIES: usize = 3;
 
-/// The largest file that is fetched; those of CIFAR have 120 MB.
+/// The largest file that is fetched; those of CIFAR have 120 MB, the weights of resnet152 240 MB.
 const MAX_FILE: usize = 1 << 30;
+
+/// Hexadecimal digits of the two checksums that the hub gives.
+const SHA1: usize = 40;
+const SHA256: usize = 64;
+
+fn api(endpoint: &str, repository: &Repository) -> Result<Api, String> {
+    // Public data needs no token, and an expired one would be refused.
+    ApiBuilder::from_cache(Cache::new(repository.cache().into()))
+        .with_endpoint(endpoint.into())
+        .with_token(None)
+        .with_retries(RETRIES)
+        .with_progress(false)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// The names of the files that a repository has on the hub.
+pub(super) fn list(endpoint: &str, repository: &Repository) -> Result<Vec<String>, String> {
+    let repo = api(endpoint, repository)?.repo(repository.repo());
+    let info = caught(|| repo.info())
+        .map_err(panicked)?
+        .map_err(|error| error.to_string())?;
+    Ok(info
+        .siblings
+        .into_iter()
+        .map(|file| file.rfilename)
+        .collect())
+}
 
 /// Fetches `file` of a repository into its cache and compares its checksum.
 pub(super) fn fetch(
@@ -33,15 +62,8 @@ pub(super) fn fetch(
     file: &str,
     progress: &mut dyn FnMut(&FetchProgress),
 ) -> Result<(), String> {
-    // Public data needs no token, and an expired one would be refused.
-    let api = ApiBuilder::from_cache(Cache::new(repository.cache().into()))
-        .with_endpoint(endpoint.into())
-        .with_token(None)
-        .with_retries(RETRIES)
-        .with_progress(false)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let repo = api.repo(Repo::new(repository.id().into(), RepoType::Dataset));
+    let api = api(endpoint, repository)?;
+    let repo = api.repo(repository.repo());
     let announced = caught(|| api.metadata(&repo.url(file)))
         .map_err(panicked)?
         .map_err(|error| error.to_string())?;
@@ -63,7 +85,8 @@ pub(super) fn fetch(
     if fetched != link {
         return Err("the hub answers the same question in two ways".into());
     }
-    let found = sha256(&link).map_err(|error| format!("{}: {error}", link.display()))?;
+    let found = checksum(&link, announced.etag().len());
+    let found = found.map_err(|error| format!("{}: {error}", link.display()))?;
     if found.eq_ignore_ascii_case(announced.etag()) {
         return Ok(());
     }
@@ -80,7 +103,7 @@ pub(super) fn fetch(
         }
     }
     Err(format!(
-        "{file}: expected SHA-256 {}, found {found}; the transfer was damaged, fetch again",
+        "{file}: expected the checksum {}, found {found}; the transfer was damaged, fetch again",
         announced.etag()
     ))
 }
@@ -91,8 +114,8 @@ fn panicked(message: String) -> String {
 
 /// Checks what becomes part of a path, and the size.
 fn check(announced: &Metadata) -> Result<(), String> {
-    digits("commit", announced.commit_hash(), 40)?;
-    digits("SHA-256", announced.etag(), 64)?;
+    digits("commit", announced.commit_hash(), &[COMMIT])?;
+    digits("checksum", announced.etag(), &[SHA1, SHA256])?;
     match announced.size() {
         0..=MAX_FILE => Ok(()),
         size => Err(format!(
@@ -102,12 +125,14 @@ fn check(announced: &Metadata) -> Result<(), String> {
 }
 
 /// A value of so many hexadecimal digits, as the cache names its files by.
-fn digits(what: &str, found: &str, count: usize) -> Result<(), String> {
-    if found.len() == count && found.bytes().all(|b| b.is_ascii_hexdigit()) {
+fn digits(what: &str, found: &str, counts: &[usize]) -> Result<(), String> {
+    if counts.contains(&found.len()) && found.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Ok(());
     }
+    let counts: Vec<_> = counts.iter().map(usize::to_string).collect();
     Err(format!(
-        "expected a {what} of {count} hexadecimal digits, found {found:?}"
+        "expected a {what} of {} hexadecimal digits, found {found:?}",
+        counts.join(" or ")
     ))
 }
 
@@ -124,10 +149,18 @@ fn prepare(link: &Path, blob: &Path, size: usize) -> io::Result<()> {
     }
 }
 
-/// SHA-256 of a file in lower-case hexadecimal.
-fn sha256(path: &Path) -> io::Result<String> {
+/// The checksum of a file in lower-case hexadecimal, as long as the one that was announced: SHA-256
+/// of a large file, and of a small one what git calls it, SHA-1 of `blob`, its length and content.
+fn checksum(path: &Path, digits: usize) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
+    if digits == SHA256 {
+        return digest(&mut file, Sha256::new());
+    }
+    let git = Sha1::new().chain_update(format!("blob {}\0", file.metadata()?.len()));
+    digest(&mut file, git)
+}
+
+fn digest<D: Digest>(file: &mut File, mut hasher: D) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer)? {

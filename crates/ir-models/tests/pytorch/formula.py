@@ -75,9 +75,9 @@ def parameter(seed, name, shape, classifier_damping=1.0):
     return value * np.float32(weight_scale(shape) * damping)
 
 
-def images(seed, name, count):
-    """Normalised images [count, 3, 32, 32]: uniform in [-2, 2), standard deviation 1.15."""
-    return uniform(seed, name, (count, 3, 32, 32)) * np.float32(2.0)
+def images(seed, name, count, side=32):
+    """Normalised images [count, 3, side, side]: uniform in [-2, 2), standard deviation 1.15."""
+    return uniform(seed, name, (count, 3, side, side)) * np.float32(2.0)
 
 
 def checksum(arrays):

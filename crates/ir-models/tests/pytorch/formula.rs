@@ -52,9 +52,9 @@ pub(crate) fn parameter(
     values.map(|value| offset + value * scale).collect()
 }
 
-/// Normalised images `[count, 3, 32, 32]`, uniform in [-2, 2).
-pub(crate) fn images(seed: u64, name: &str, count: usize) -> Vec<f32> {
-    uniform(seed, name, count * 3 * 32 * 32)
+/// Normalised images `[count, 3, side, side]`, uniform in [-2, 2).
+pub(crate) fn images(seed: u64, name: &str, count: usize, side: usize) -> Vec<f32> {
+    uniform(seed, name, count * 3 * side * side)
         .map(|value| value * 2.0)
         .collect()
 }

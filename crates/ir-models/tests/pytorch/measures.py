@@ -5,6 +5,8 @@ a dictionary from a quantity's name to a tensor of that type whose first dimensi
 sample, except where said otherwise.
 """
 
+import itertools
+import math
 import re
 
 import torch
@@ -16,6 +18,11 @@ UNROLL_SCALES = (1.0, 0.25)
 # Fig. 6 shows the last five exits; its groups may be decided at the first or the last of them.
 EXITS_SHOWN = 5
 BORDERLINE = 0.1
+
+# Numbers of deleted blocks that are tried, and how many sets of one size are taken; larger
+# collections of sets are left to random draws, which are not compared.
+DELETED = (1, 2, 3, 5, 8, 12)
+MOST_SETS = 29
 
 # Whatever is averaged over all samples and not over the groups.
 AVERAGED = {
@@ -130,13 +137,14 @@ def taylor(network, traced, points, exit_loss, labels):
 
 def unroll(network, points, final, labels, scale):
     """Fig. 7 as [1 + steps, samples]. Step 0 is the network's own last block; step k applies
-    h <- h + scale * F(h) once more. Cosine and ratio belong to the h a step starts from."""
-    block, h, after = network.blocks[-1], points[-1], final
+    h <- after(h + scale * F(h)) once more. Cosine and ratio belong to the h a step starts from."""
+    last, h, after = len(points) - 1, points[-1], final
+    block = network.blocks[last]
     rows = []
     for step in range(1 + UNROLLED_STEPS):
         with torch.no_grad():
             branch = block.branch(h) * (scale if step else 1.0)
-            after = h + branch if step else final
+            after = network.after(last, h + branch) if step else final
             judged = judgement(network.head(after), labels)
         rows.append(
             judged
@@ -193,6 +201,78 @@ def summary(network, found):
     return made
 
 
+def subsets(blocks, sizes):
+    """All subsets of each size, smallest first, sizes with too many of them left out."""
+    for size in sizes:
+        if math.comb(len(blocks), size) <= MOST_SETS:
+            yield list(itertools.combinations(blocks, size))
+
+
+def deletions(network, images, labels):
+    """Loss and correctness without several blocks, as [sets of ordinary blocks, samples]."""
+    ordinary = [j for j, block in enumerate(network.blocks) if not block.transition]
+    rows = {"delete_loss": [], "delete_correct": []}
+    sizes = [size for size in DELETED if size <= len(ordinary)]
+    for deleted in itertools.chain.from_iterable(subsets(ordinary, sizes)):
+        with torch.no_grad():
+            h = network.stem(images)
+            for j, block in enumerate(network.blocks):
+                branch = 0.0 if j in deleted else block.branch(h)
+                h = network.after(j, block.skip(h) + branch)
+            logits = network.head(h)
+        rows["delete_loss"].append(losses(logits, labels))
+        rows["delete_correct"].append((logits.argmax(dim=1) == labels).to(logits.dtype))
+    return {name: torch.stack(values) for name, values in rows.items()}
+
+
+def path_gradient(network, images, labels, path):
+    """Each sample's gradient at h_0 through the branches of the blocks on the path and the
+    shortcuts of the others. The values are those of the whole network; what is not on the path
+    is a constant to autograd."""
+    first = network.stem(images).detach().requires_grad_()
+    h = first
+    for j, block in enumerate(network.blocks):
+        constant = h.detach()
+        if j in path:
+            total = block.skip(constant).detach() + block.branch(h)
+        else:
+            total = block.skip(h) + block.branch(constant).detach()
+        h = network.after(j, total)
+    return torch.autograd.grad(losses(network.head(h), labels).sum(), first)[0]
+
+
+def paths(network, images, labels):
+    """Norm of the gradient through one path, averaged over all paths of a length, as [lengths,
+    samples]."""
+    blocks = range(len(network.blocks))
+    rows = []
+    for same_length in subsets(blocks, range(len(blocks) + 1)):
+        gradients = [path_gradient(network, images, labels, path) for path in same_length]
+        rows.append(torch.stack([norms(gradient) for gradient in gradients]).mean(dim=0))
+    return {"path_norm": torch.stack(rows)}
+
+
+def estimations(network, traced, points):
+    """Difference of each point to its stage's end, as [blocks, samples]: mean and standard
+    deviation over its elements, and its norm over that of the end."""
+    rows = {"estimation_mean": [], "estimation_std": [], "estimation_distance": []}
+    for j, point in enumerate(points):
+        last = max(i for i, stage in enumerate(network.stage_of) if stage == network.stage_of[j])
+        end = points[last] + traced[f"branch.{last}"]
+        error = point - end
+        rows["estimation_mean"].append(error.flatten(1).mean(dim=1))
+        rows["estimation_std"].append(error.flatten(1).std(dim=1, correction=0))
+        rows["estimation_distance"].append(norms(error) / norms(end))
+    return {name: torch.stack(values) for name, values in rows.items()}
+
+
+def neighbours(network, images, labels, traced, points):
+    """The measures of Veit et al. 2016 and Greff et al. 2017."""
+    found = deletions(network, images, labels) | paths(network, images, labels)
+    found |= estimations(network, traced, points)
+    return {f"neighbours.{name}": value for name, value in found.items()}
+
+
 def all_measures(network, images, labels):
     """Everything above for one batch."""
     traced, points = trace(network, images, labels)
@@ -202,4 +282,4 @@ def all_measures(network, images, labels):
     found |= taylor(network, traced, points, found["exit_loss"], labels)
     for scale in UNROLL_SCALES:
         found |= unroll(network, points, final, labels, scale)
-    return found | summary(network, found)
+    return found | summary(network, found) | neighbours(network, images, labels, traced, points)

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use ir_models::{Architecture, ResNet, TensorSpec};
+use ir_models::import::{ImportedResNet, ModelConfig, Strictness, TensorReport, Weights};
+use ir_models::{Architecture, ResNet, ResidualNetwork, TensorSpec};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -30,6 +31,21 @@ pub(crate) const CASES: [&str; 7] = [
     "shared-naive",
 ];
 
+/// Other people's networks, of full size, by the names of their files.
+pub(crate) const IMPORTED: [&str; 6] = [
+    "imported-timm-resnet18",
+    "imported-timm-resnet50",
+    "imported-torchvision-resnet34",
+    "imported-torchvision-resnext50",
+    "imported-chenyaofo-resnet20",
+    "imported-hugging-face-resnet50",
+];
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    CASES.into_iter().chain(IMPORTED)
+}
+
 /// How much larger than the yardstick our error may be.
 ///
 /// The yardstick of a quantity is the largest of three errors against float64, as root mean
@@ -46,17 +62,35 @@ const FACTOR: f64 = 3.0;
 #[derive(Deserialize)]
 struct Record {
     weight_seed: u64,
-    classifier_damping: f32,
     seeds: HashMap<String, u64>,
-    architecture: serde_json::Value,
-    trainable: usize,
-    tensors: BTreeMap<String, Vec<usize>>,
+    #[serde(flatten)]
+    subject: Subject,
     weights_checksum: String,
     images_checksum: String,
     labels: HashMap<String, Vec<u32>>,
     unroll_scales: Vec<f64>,
     unroll_steps: usize,
     quantities: BTreeMap<String, Quantity>,
+}
+
+/// What the network is, and how the formula makes its weights.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Subject {
+    Ours {
+        classifier_damping: f32,
+        architecture: serde_json::Value,
+        trainable: usize,
+        tensors: BTreeMap<String, Vec<usize>>,
+    },
+    Imported {
+        /// Of an image.
+        side: usize,
+        /// The `config.json` beside the weights.
+        config: Option<String>,
+        /// Shape, offset and scale of each tensor.
+        entries: BTreeMap<String, (Vec<usize>, f32, f32)>,
+    },
 }
 
 /// A quantity, written as an array: its shape, which elements are stored (every `stride`-th), its
@@ -100,19 +134,33 @@ impl Fixture {
     }
 
     pub(crate) fn architecture(&self) -> Architecture {
-        Architecture::from_json(&self.record.architecture.to_string()).unwrap()
+        match &self.record.subject {
+            Subject::Ours { architecture, .. } => {
+                Architecture::from_json(&architecture.to_string()).unwrap()
+            }
+            Subject::Imported { .. } => panic!("{} is not ours", self.name),
+        }
     }
 
     /// The network with the formula's weights.
-    pub(crate) fn network(&self) -> ResNet {
+    pub(crate) fn network(&self) -> Box<dyn ResidualNetwork> {
+        match &self.record.subject {
+            Subject::Ours { .. } => Box::new(self.resnet()),
+            Subject::Imported { .. } => Box::new(self.imported().0),
+        }
+    }
+
+    /// One of ours.
+    pub(crate) fn resnet(&self) -> ResNet {
+        let Subject::Ours {
+            classifier_damping, ..
+        } = self.record.subject
+        else {
+            panic!("{} is not ours", self.name);
+        };
         let weight = |spec: &TensorSpec| {
-            let Record {
-                weight_seed,
-                classifier_damping,
-                ..
-            } = self.record;
-            let values =
-                formula::parameter(weight_seed, &spec.name, &spec.shape, classifier_damping);
+            let seed = self.record.weight_seed;
+            let values = formula::parameter(seed, &spec.name, &spec.shape, classifier_damping);
             Ok(Tensor::from_vec(
                 values,
                 spec.shape.as_slice(),
@@ -122,11 +170,49 @@ impl Fixture {
         ResNet::from_tensors(&self.architecture(), weight).unwrap()
     }
 
-    /// The images `[N, 3, 32, 32]` and labels `[N]` of `evaluation`, `step.1` or `step.2`.
+    /// Someone else's.
+    pub(crate) fn imported(&self) -> (ImportedResNet, TensorReport) {
+        let Subject::Imported { config, .. } = &self.record.subject else {
+            panic!("{} is ours", self.name);
+        };
+        let config = ModelConfig::parse(config.as_deref(), None).unwrap();
+        let weights = Weights::new(self.tensors_by_name());
+        ImportedResNet::build(&weights, &config, Strictness::Strict).unwrap()
+    }
+
+    /// The tensors that a file of the network has.
+    pub(crate) fn tensors_by_name(&self) -> BTreeMap<String, Tensor> {
+        match &self.record.subject {
+            Subject::Ours { .. } => {
+                let network = self.resnet();
+                let tensors = network.tensors();
+                tensors
+                    .map(|(spec, tensor)| (spec.name.clone(), tensor.clone()))
+                    .collect()
+            }
+            Subject::Imported { entries, .. } => {
+                let tensor =
+                    |(name, (shape, offset, scale)): (&String, &(Vec<usize>, f32, f32))| {
+                        let count = shape.iter().product();
+                        let values = formula::uniform(self.record.weight_seed, name, count);
+                        let values: Vec<f32> = values.map(|value| offset + value * scale).collect();
+                        let tensor = Tensor::from_vec(values, shape.as_slice(), &Device::Cpu);
+                        (name.clone(), tensor.unwrap())
+                    };
+                entries.iter().map(tensor).collect()
+            }
+        }
+    }
+
+    /// The images `[N, 3, H, W]` and labels `[N]` of `evaluation`, `step.1` or `step.2`.
     pub(crate) fn batch(&self, part: &str) -> (Tensor, Tensor) {
+        let side = match self.record.subject {
+            Subject::Ours { .. } => 32,
+            Subject::Imported { side, .. } => side,
+        };
         let labels = &self.record.labels[part];
-        let images = formula::images(self.record.seeds[part], part, labels.len());
-        let images = Tensor::from_vec(images, (labels.len(), 3, 32, 32), &Device::Cpu).unwrap();
+        let images = formula::images(self.record.seeds[part], part, labels.len(), side);
+        let images = Tensor::from_vec(images, (labels.len(), 3, side, side), &Device::Cpu).unwrap();
         (
             images,
             Tensor::new(labels.as_slice(), &Device::Cpu).unwrap(),
@@ -135,12 +221,18 @@ impl Fixture {
 
     /// Name and shape of every tensor that a checkpoint of this network has in Python.
     pub(crate) fn tensors(&self) -> &BTreeMap<String, Vec<usize>> {
-        &self.record.tensors
+        match &self.record.subject {
+            Subject::Ours { tensors, .. } => tensors,
+            Subject::Imported { .. } => panic!("{} is not ours", self.name),
+        }
     }
 
     /// Number of parameters that PyTorch trains.
     pub(crate) fn trainable(&self) -> usize {
-        self.record.trainable
+        match self.record.subject {
+            Subject::Ours { trainable, .. } => trainable,
+            Subject::Imported { .. } => panic!("{} is not ours", self.name),
+        }
     }
 
     /// The factors of the unrolled branch, and the number of additional steps.
@@ -155,20 +247,18 @@ impl Fixture {
 
     /// Checks that both sides work on the same bits.
     pub(crate) fn assert_same_inputs(&self) {
-        let network = self.network();
-        let by_name: BTreeMap<_, _> = network
-            .tensors()
-            .map(|(spec, tensor)| (&spec.name, tensor.clone()))
-            .collect();
         assert_eq!(
-            checksum(by_name.into_values()),
+            checksum(self.tensors_by_name().into_values()),
             self.record.weights_checksum,
             "{}",
             self.name
         );
-        let images = ["evaluation", "step.1", "step.2"].map(|part| self.batch(part).0);
+        let parts = ["evaluation", "step.1", "step.2"];
+        let parts = parts
+            .into_iter()
+            .filter(|&part| self.record.seeds.contains_key(part));
         assert_eq!(
-            checksum(images),
+            checksum(parts.map(|part| self.batch(part).0)),
             self.record.images_checksum,
             "{}",
             self.name

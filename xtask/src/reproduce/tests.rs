@@ -1,22 +1,23 @@
 //! The plan against a stand-in for `ir`: a script that records its calls and writes the files
 //! that the real one would.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
 
+use anyhow::Result;
 use tempfile::TempDir;
 
-use super::super::data::{Ask, Dataset, Source};
-use super::super::plan::{Plan, Step};
-use super::*;
+use super::data::{Ask, Dataset, Source};
+use super::graph::{Graph, Step};
+use super::local::{Outcome, Runner};
+use super::work::Workplace;
 
 /// A file of the repository, since one just written cannot be run safely by a process of many
 /// threads: another thread's child may still hold it open.
-const FAKE_IR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/reproduce/run/fake-ir");
-
-static NEVER: AtomicBool = AtomicBool::new(false);
+const FAKE_IR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/reproduce/fake-ir");
 
 /// A folder with the fake command, and a plan of one training, its analysis and the report.
 struct Bench {
@@ -35,7 +36,7 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    /// What the fake does when it trains: `fail`, `forget`, `die`, `interrupt`.
+    /// What the fake does when it trains: `fail`, `forget`, `die`, `interrupt`, `wait`.
     fn behave(&self, behavior: &str) {
         fs::write(self.path("behavior"), behavior).unwrap();
     }
@@ -59,7 +60,7 @@ impl Bench {
         self.path("out/run/checkpoint.safetensors")
     }
 
-    fn plan(&self, epochs: u32) -> Plan {
+    fn plan(&self, epochs: u32) -> Graph {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let results = self.path("out/run/results.json");
         let report = self.path("out/report");
@@ -89,42 +90,38 @@ impl Bench {
             inputs,
             outputs: vec![output],
             checkpoint: None,
+            cost: 1.0,
         };
-        Plan {
-            steps: vec![
-                Step {
-                    checkpoint: Some(self.checkpoint()),
-                    ..step("train net, seed 0", &train, vec![], self.checkpoint())
-                },
-                step(
-                    "analyze net, seed 0",
-                    &analyze,
-                    vec![self.checkpoint()],
-                    results.clone(),
-                ),
-                step(
-                    "draw the report",
-                    &draw,
-                    vec![results],
-                    report.join("report.html"),
-                ),
-            ],
-            report: report.join("report.html"),
-        }
+        let steps = vec![
+            Step {
+                checkpoint: Some(self.checkpoint()),
+                ..step("train net, seed 0", &train, vec![], self.checkpoint())
+            },
+            step(
+                "analyze net, seed 0",
+                &analyze,
+                vec![self.checkpoint()],
+                results.clone(),
+            ),
+            step(
+                "draw the report",
+                &draw,
+                vec![results],
+                report.join("report.html"),
+            ),
+        ];
+        Graph::new(steps, &[]).unwrap()
     }
 
-    fn run_with(&self, plan: &Plan, force: bool) -> Result<Outcome> {
-        let runner = Runner {
-            ir: &self.path("ir"),
-            out: &self.path("out"),
-            force,
-            interrupted: &NEVER,
-        };
-        runner.run(plan)
+    fn run_with(&self, graph: &Graph, interrupted: &dyn Fn() -> bool) -> Result<Outcome> {
+        let (ir, out) = (self.path("ir"), self.path("out"));
+        let workplace = Workplace::new(&ir, &out, None, false)?;
+        let all = (0..graph.steps().len()).collect();
+        Runner::new(graph, all, &workplace, 2).run(interrupted)
     }
 
     fn run(&self) -> Result<Outcome> {
-        self.run_with(&self.plan(3), false)
+        self.run_with(&self.plan(3), &|| false)
     }
 }
 
@@ -140,11 +137,20 @@ fn a_plan_runs_in_order_and_then_has_nothing_to_do() {
 }
 
 #[test]
-fn force_does_everything_again_from_the_beginning() {
+fn what_is_forgotten_begins_again() {
     let bench = Bench::new();
     bench.run().unwrap();
     bench.calls();
-    bench.run_with(&bench.plan(3), true).unwrap();
+    let (ir, out) = (bench.path("ir"), bench.path("out"));
+    let workplace = Workplace::new(&ir, &out, None, false).unwrap();
+    let plan = bench.plan(3);
+    let done = |step: &Step| workplace.is_done(step);
+    assert!(plan.steps().iter().all(done));
+    for step in plan.steps() {
+        workplace.forget(step).unwrap();
+    }
+    assert!(!plan.steps().iter().any(done));
+    bench.run().unwrap();
     assert_eq!(bench.calls(), ["train", "analyze", "report"]);
 }
 
@@ -175,17 +181,79 @@ fn an_interrupted_training_is_no_failure_and_goes_on() {
 }
 
 #[test]
-fn a_signal_to_the_plan_stops_it_between_steps() {
-    static ALREADY: AtomicBool = AtomicBool::new(true);
+fn a_signal_to_the_plan_goes_on_to_its_steps_and_no_other_begins() {
     let bench = Bench::new();
-    let runner = Runner {
-        ir: &bench.path("ir"),
-        out: &bench.path("out"),
-        force: false,
-        interrupted: &ALREADY,
-    };
-    assert_eq!(runner.run(&bench.plan(3)).unwrap(), Outcome::Interrupted);
+    bench.behave("wait");
+    let begun = || bench.checkpoint().exists();
+    let outcome = bench.run_with(&bench.plan(3), &begun).unwrap();
+    assert_eq!(outcome, Outcome::Interrupted);
     assert_eq!(bench.calls(), ["train"]);
+    let outcome = bench.run_with(&bench.plan(3), &|| true).unwrap();
+    assert_eq!(outcome, Outcome::Interrupted);
+    assert!(bench.calls().is_empty());
+}
+
+#[test]
+fn another_ir_keeps_the_training_and_repeats_what_takes_minutes() {
+    let bench = Bench::new();
+    bench.behave("die");
+    bench.run().unwrap_err();
+    bench.calls();
+    fs::write(bench.path("version"), "ir 2").unwrap();
+    bench.behave("");
+    bench.run().unwrap();
+    assert_eq!(bench.calls(), ["train --resume", "analyze", "report"]);
+    fs::write(bench.path("version"), "ir 3").unwrap();
+    bench.run().unwrap();
+    assert_eq!(bench.calls(), ["analyze", "report"]);
+}
+
+#[test]
+fn a_step_that_another_process_is_at_is_waited_for() {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("out/stamps")).unwrap();
+    let lock = File::create(bench.path("out/stamps/train-net-seed-0.lock")).unwrap();
+    lock.try_lock().unwrap();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| bench.run());
+        thread::sleep(Duration::from_millis(300));
+        assert!(bench.calls().is_empty());
+        // What it had done so far.
+        fs::create_dir_all(bench.path("out/run")).unwrap();
+        fs::write(bench.checkpoint(), "weights").unwrap();
+        drop(lock);
+        assert_eq!(run.join().unwrap().unwrap(), Outcome::Done);
+    });
+    assert_eq!(bench.calls(), ["train --resume", "analyze", "report"]);
+}
+
+#[test]
+fn what_does_not_depend_on_a_failed_step_still_runs() {
+    let bench = Bench::new();
+    let mut steps = bench.plan(3).steps().to_vec();
+    let other = bench.path("out/other.json");
+    steps.push(Step {
+        name: "analyze another".to_owned(),
+        arguments: ["analyze", "x", "--out", other.to_str().unwrap()]
+            .map(str::to_owned)
+            .into(),
+        inputs: vec![],
+        outputs: vec![other.clone()],
+        checkpoint: None,
+        cost: 1.0,
+    });
+    bench.behave("fail");
+    let error = bench
+        .run_with(&Graph::new(steps, &[]).unwrap(), &|| false)
+        .unwrap_err();
+    assert!(
+        format!("{error:#}").starts_with("[1/4] train net, seed 0 failed"),
+        "{error:#}"
+    );
+    assert!(other.exists());
+    let mut calls = bench.calls();
+    calls.sort();
+    assert_eq!(calls, ["analyze", "train"]);
 }
 
 #[test]
@@ -195,7 +263,7 @@ fn a_checkpoint_of_other_settings_is_not_resumed() {
     bench.run().unwrap_err();
     bench.calls();
     bench.behave("fail");
-    bench.run_with(&bench.plan(5), false).unwrap_err();
+    bench.run_with(&bench.plan(5), &|| false).unwrap_err();
     assert_eq!(bench.calls(), ["train"]);
     assert!(
         !bench.checkpoint().exists(),
@@ -236,6 +304,10 @@ fn a_lost_or_changed_file_repeats_only_what_depends_on_it() {
     fs::write(bench.checkpoint(), "trained by hand for longer").unwrap();
     bench.run().unwrap();
     assert_eq!(bench.calls(), ["analyze", "report"]);
+    // Only the content counts, so that a folder may be copied.
+    fs::write(bench.checkpoint(), "trained by hand for longer").unwrap();
+    bench.run().unwrap();
+    assert!(bench.calls().is_empty());
 }
 
 #[test]

@@ -6,8 +6,20 @@
 //! the file, and an instruction adds one value at most, so memory is bounded by the file's
 //! size and by [`MAX_INSTRUCTIONS`].
 //!
-//! Protocols 2 to 5, without out-of-band buffers, persistent identifiers and extension
-//! codes.
+//! Protocols 2 to 5, without out-of-band buffers and extension codes. A persistent identifier,
+//! with which a pickle names what is kept elsewhere, is a value as well.
+//!
+//! ```
+//! use ir_pickle::{Pickle, Value};
+//!
+//! // Python's pickle.dumps({"epoch": 3}, protocol=2), and one that would delete everything.
+//! let harmless = Pickle::parse(b"\x80\x02}q\x00X\x05\x00\x00\x00epochq\x01K\x03s.")?;
+//! let pairs = harmless.items(harmless.root_id()).expect("a dictionary");
+//! assert_eq!(harmless.get(pairs[0].0), &Value::Text("epoch"));
+//! let hostile = Pickle::parse(b"\x80\x02cos\nsystem\nX\x08\x00\x00\x00rm -rf /\x85R.")?;
+//! assert!(matches!(hostile.root(), Value::Call { .. }));
+//! # Ok::<(), ir_pickle::Problem>(())
+//! ```
 
 use std::collections::HashMap;
 
@@ -15,54 +27,71 @@ use std::collections::HashMap;
 const MAX_INSTRUCTIONS: usize = 2_000_000;
 
 /// Index of a value within its pickle.
-pub(crate) type Id = usize;
+pub type Id = usize;
 
 /// One Python value. Containers name their members by index.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// `None`.
     None,
+    /// `True` or `False`.
     Bool(bool),
+    /// An integer of up to 64 bits.
     Int(i64),
+    /// A float.
     Float(f64),
     /// `bytes`, `bytearray`, or Python 2's `str`.
     Bytes(&'a [u8]),
     /// `str`.
     Text(&'a str),
+    /// A list.
     List(Vec<Id>),
+    /// A tuple.
     Tuple(Vec<Id>),
     /// Pairs of key and value in stored order.
     Dict(Vec<(Id, Id)>),
     /// Something importable: module and name.
     Global(&'a str, &'a str),
+    /// What is kept elsewhere under this identifier.
+    Persistent(Id),
     /// The result of a call that is not made.
     Call {
+        /// What would be called.
         function: Id,
+        /// With what.
         arguments: Id,
         /// What the result would be told by `__setstate__`.
         state: Option<Id>,
+        /// What would be put into the result by `__setitem__`, as into an `OrderedDict`.
+        items: Vec<(Id, Id)>,
     },
 }
 
 /// Why a pickle cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Problem {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("at byte {offset} expected a pickle of protocol 2 to 5, found {found}")]
+pub struct Problem {
     /// Offset into the file in bytes.
-    pub(crate) offset: usize,
-    pub(crate) found: String,
+    pub offset: usize,
+    /// What stands there.
+    pub found: String,
 }
 
 type Result<T> = std::result::Result<T, Problem>;
 
 /// All values of a pickle and which of them it stands for.
 #[derive(Debug)]
-pub(crate) struct Pickle<'a> {
+pub struct Pickle<'a> {
     values: Vec<Value<'a>>,
     root: Id,
 }
 
 impl<'a> Pickle<'a> {
     /// Reads a pickle up to its end mark; what follows is ignored, as Python does.
-    pub(crate) fn parse(input: &'a [u8]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Problem`] for what is no pickle, or one that uses what is not read.
+    pub fn parse(input: &'a [u8]) -> Result<Self> {
         let mut machine = Machine {
             input,
             offset: 0,
@@ -85,14 +114,52 @@ impl<'a> Pickle<'a> {
         })
     }
 
+    /// The index of the value that the pickle stands for.
+    pub fn root_id(&self) -> Id {
+        self.root
+    }
+
     /// The value that the pickle stands for.
-    pub(crate) fn root(&self) -> &Value<'a> {
+    pub fn root(&self) -> &Value<'a> {
         &self.values[self.root]
     }
 
     /// The value with this index, which a value of the same pickle has named.
-    pub(crate) fn get(&self, id: Id) -> &Value<'a> {
+    pub fn get(&self, id: Id) -> &Value<'a> {
         &self.values[id]
+    }
+
+    /// Keys and values, in stored order, of a dictionary or of a call that becomes one.
+    pub fn items(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.get(id) {
+            Value::Dict(pairs) => Some(pairs),
+            Value::Call { items, .. } => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The members of a tuple.
+    pub fn tuple(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    /// Module and name of what a call calls, and its arguments.
+    pub fn call(&self, id: Id) -> Option<(&'a str, &'a str, &[Id])> {
+        let &Value::Call {
+            function,
+            arguments,
+            ..
+        } = self.get(id)
+        else {
+            return None;
+        };
+        match *self.get(function) {
+            Value::Global(module, name) => Some((module, name, self.tuple(arguments)?)),
+            _ => None,
+        }
     }
 }
 
@@ -124,6 +191,10 @@ impl<'a> Machine<'a> {
             b'a' | b'e' | b's' | b'u' => self.fill(opcode)?,
             b'c' | 0x93 | b'R' | 0x81 | b'b' => self.call(opcode)?,
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(opcode)?,
+            b'Q' => {
+                let identifier = self.pop()?;
+                self.push(Value::Persistent(identifier));
+            }
             b'0' => drop(self.pop()?),
             b'2' => {
                 let top = self.pop()?;
@@ -227,6 +298,7 @@ impl<'a> Machine<'a> {
         match (&mut self.values[container], opcode) {
             (Value::List(list), b'a' | b'e') => list.append(&mut members),
             (Value::Dict(dict), b's' | b'u') => dict.append(&mut pairs),
+            (Value::Call { items, .. }, b's' | b'u') => items.append(&mut pairs),
             _ => return Err(self.problem("members for what is no list or dictionary")),
         }
         Ok(())
@@ -249,6 +321,7 @@ impl<'a> Machine<'a> {
                     function,
                     arguments,
                     state: None,
+                    items: Vec::new(),
                 }
             }
         };

@@ -1,0 +1,210 @@
+//! The gradient through single paths of each length (Veit et al. 2016, section 5).
+//!
+//! Unravelled, a network of L blocks is a sum over 2^L paths, each of which takes the branch of
+//! some blocks and the shortcut of the others. The forward pass here is the whole network's own, so
+//! that every branch is linearised where it works; only the way back takes a single path:
+//!
+//! ```text
+//! g_L = ∂L/∂h_L
+//! g_j = branch_j'(h_j)ᵀ   after_j'ᵀ g_{j+1}     for a block on the path
+//! g_j = shortcut_j'(h_j)ᵀ after_j'ᵀ g_{j+1}     for one beside it
+//! ```
+//!
+//! What is measured is ‖g_0‖ of each sample. The sum of g_0 over all paths is ∂L/∂h_0.
+
+use candle_core::{Tensor, Var};
+
+use crate::checked::Checked;
+use crate::draws::{Draws, binomial};
+use crate::error::Result;
+use crate::probe::norms;
+use crate::results::PathLength;
+use crate::statistics::Moments;
+use crate::trace::{Trace, TracedBlock};
+
+/// The paths of every length over the batches so far.
+pub(crate) struct PathsSoFar {
+    /// Number of blocks.
+    blocks: usize,
+    /// By length, from 0.
+    lengths: Vec<Vec<PathSoFar>>,
+}
+
+struct PathSoFar {
+    /// Whether each block's branch is on the path.
+    takes: Vec<bool>,
+    /// Each sample's norm at h_0.
+    norm: Moments,
+}
+
+impl PathsSoFar {
+    pub(crate) fn new(blocks: usize, draws: Draws) -> Self {
+        let path = |taken: Vec<usize>| PathSoFar {
+            takes: (0..blocks).map(|block| taken.contains(&block)).collect(),
+            norm: Moments::default(),
+        };
+        let of_length = |length| draws.paths(blocks, length).into_iter().map(path).collect();
+        Self {
+            blocks,
+            lengths: (0..=blocks).map(of_length).collect(),
+        }
+    }
+
+    /// Adds a batch. Each block is recorded once; a path of length k costs the backward passes of k
+    /// branches.
+    pub(crate) fn add(&mut self, network: &Checked<'_>, trace: &Trace) -> Result<()> {
+        let Some(gradient_last) = &trace.gradient_last else {
+            return Ok(());
+        };
+        let record = |(block, traced)| RecordedBlock::new(network, block, traced);
+        let recorded = trace.blocks.iter().enumerate().map(record);
+        let recorded: Vec<RecordedBlock> = recorded.collect::<Result<_>>()?;
+        for path in self.lengths.iter_mut().flatten() {
+            let mut arriving = Arriving::new(gradient_last.clone())?;
+            for (block, &takes) in recorded.iter().zip(&path.takes).rev() {
+                arriving.pass(block, takes)?;
+            }
+            path.norm.extend(&arriving.norms()?);
+        }
+        Ok(())
+    }
+
+    /// `None` before the first sample.
+    pub(crate) fn finish(&self) -> Option<Vec<PathLength>> {
+        let of_length = |(length, sampled): (usize, &Vec<PathSoFar>)| {
+            let mut norm = Moments::default();
+            for path in sampled {
+                norm.add(path.norm.mean()?);
+            }
+            let (paths, mean) = (binomial(self.blocks, length), norm.mean()?);
+            Some(PathLength {
+                length,
+                paths: paths.into(),
+                sampled: sampled.len(),
+                gradient_norm: mean.into(),
+                gradient_norm_std: norm.std()?.into(),
+                contribution: (paths * mean).into(),
+            })
+        };
+        self.lengths.iter().enumerate().map(of_length).collect()
+    }
+}
+
+/// A function of one tensor as Candle recorded it, to send gradients back through many times.
+struct Recorded {
+    input: Var,
+    output: Tensor,
+}
+
+impl Recorded {
+    fn new(input: &Tensor, function: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let input = Var::from_tensor(input)?;
+        let output = function(&input)?;
+        Ok(Self { input, output })
+    }
+
+    fn is_identity(&self) -> bool {
+        self.output.id() == self.input.id()
+    }
+
+    /// The gradient at the input of one at the output: 0 where the output does not depend on it.
+    fn back(&self, gradient: &Tensor) -> Result<Tensor> {
+        if self.is_identity() {
+            return Ok(gradient.clone());
+        }
+        // The derivative of Σ output · g with g held fixed is g.
+        let mut found = (&self.output * gradient)?.sum_all()?.backward()?;
+        match found.remove(&self.input) {
+            Some(gradient) => Ok(gradient),
+            None => Ok(self.input.zeros_like()?),
+        }
+    }
+}
+
+/// The three functions of a block, each recorded alone at the values of the whole network's pass.
+struct RecordedBlock {
+    shortcut: Recorded,
+    branch: Recorded,
+    after: Recorded,
+}
+
+impl RecordedBlock {
+    fn new(network: &Checked<'_>, block: usize, traced: &TracedBlock) -> Result<Self> {
+        let sum = network.sum(block, &traced.s, &traced.branch)?;
+        Ok(Self {
+            shortcut: Recorded::new(&traced.h, |h| network.shortcut(block, h))?,
+            branch: Recorded::new(&traced.h, |h| network.branch(block, h))?,
+            after: Recorded::new(&sum, |sum| network.after(block, sum))?,
+        })
+    }
+}
+
+/// A gradient on its way back: each sample's is `gradient` · 2^`exponent`, since through many
+/// branches it would leave f32's range.
+struct Arriving {
+    gradient: Tensor,
+    exponents: Vec<i32>,
+    norms: Vec<f64>,
+}
+
+impl Arriving {
+    fn new(gradient: Tensor) -> Result<Self> {
+        let norms = norms(&gradient)?;
+        Ok(Self {
+            exponents: vec![0; norms.len()],
+            gradient,
+            norms,
+        })
+    }
+
+    /// Passes back through one block.
+    fn pass(&mut self, block: &RecordedBlock, takes_branch: bool) -> Result<()> {
+        let way = if takes_branch {
+            &block.branch
+        } else {
+            &block.shortcut
+        };
+        if way.is_identity() && block.after.is_identity() {
+            return Ok(());
+        }
+        self.gradient = way.back(&block.after.back(&self.gradient)?)?;
+        self.norms = norms(&self.gradient)?;
+        self.rescale()
+    }
+
+    /// Takes powers of two out of samples whose gradient has become very small or large. Each factor
+    /// is a function of its own sample and exact, so that no result depends on the batch.
+    fn rescale(&mut self) -> Result<()> {
+        const RANGE: i32 = 20;
+        // Beyond this a factor would leave f32's range itself; the rest is for the next block.
+        const MOST: i32 = 100;
+        let exponent = |norm: f64| match norm.log2().floor() as i32 {
+            exponent if norm > 0.0 && norm.is_finite() && exponent.abs() > RANGE => {
+                exponent.clamp(-MOST, MOST)
+            }
+            _ => 0,
+        };
+        let exponents: Vec<i32> = self.norms.iter().map(|&norm| exponent(norm)).collect();
+        if exponents.iter().all(|&exponent| exponent == 0) {
+            return Ok(());
+        }
+        let mut shape = vec![1; self.gradient.rank()];
+        shape[0] = exponents.len();
+        let factors: Vec<f64> = exponents.iter().map(|&e| 2f64.powi(-e)).collect();
+        let factors = Tensor::from_vec(factors, shape, self.gradient.device())?;
+        self.gradient = self
+            .gradient
+            .broadcast_mul(&factors.to_dtype(self.gradient.dtype())?)?;
+        for (sample, exponent) in exponents.into_iter().enumerate() {
+            self.exponents[sample] += exponent;
+            self.norms[sample] *= 2f64.powi(-exponent);
+        }
+        Ok(())
+    }
+
+    /// ‖g‖ of each sample.
+    fn norms(&self) -> Result<Vec<f64>> {
+        let norm = |(norm, exponent): (&f64, &i32)| norm * 2f64.powi(*exponent);
+        Ok(self.norms.iter().zip(&self.exponents).map(norm).collect())
+    }
+}
