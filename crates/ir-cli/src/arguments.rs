@@ -4,12 +4,15 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use serde::Serialize;
 
 /// Train residual networks and see what their blocks do to the loss.
 ///
 /// Results go to stdout, progress to stderr. Exit status: 0 done, 1 failed, 2 wrong usage,
-/// 130 or 143 interrupted (SIGINT, SIGTERM) after a checkpoint was written.
+/// 130, 143 or 129 interrupted (SIGINT, SIGTERM, SIGHUP) after a checkpoint was written. Colours
+/// are for terminals; NO_COLOR=1 turns them off.
 #[derive(Debug, Parser)]
 #[command(name = "ir", version = env!("IR_VERSION"), propagate_version = true, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -28,7 +31,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example: ir models --json")]
     Models(Models),
     /// See, fetch or draw data sets.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example: ir data info cifar10")]
     Data(Data),
     /// Write the checkpoint of an untrained network.
     #[command(after_help = "Example: ir init resnet-32 --seed 0 --out untrained.safetensors")]
@@ -47,6 +50,26 @@ pub(crate) enum Command {
     /// Draw the figures and write report.html from one or several runs.
     #[command(after_help = "Example: ir report runs/resnet-32 runs/single --out report")]
     Report(Report),
+    /// Show two or more runs side by side: settings that differ, losses, cosines, exits.
+    #[command(after_help = "Example: ir compare runs/seed0 runs/seed1")]
+    Compare(Compare),
+    /// Show a run, in progress or done, in the terminal.
+    #[command(
+        after_help = "Keys: t the other split, ← and → another epoch, Home the first, End the last, q quit\n\n\
+                            Example: ir watch runs/resnet-32"
+    )]
+    Watch(Watch),
+    /// Write what training recorded in another program's format.
+    #[command(after_help = "Example: ir export runs/resnet-32 --tensorboard logs/resnet-32")]
+    Export(Export),
+    /// Print the completions of a shell, to be read by it or kept where it looks for them.
+    #[command(
+        after_help = "Example: ir completions bash > ~/.local/share/bash-completion/completions/ir"
+    )]
+    Completions(Completions),
+    /// Write the manual, a page for each command.
+    #[command(after_help = "Example: ir man --out ~/.local/share/man/man1")]
+    Man(Man),
 }
 
 /// Arguments of `ir models`.
@@ -58,7 +81,8 @@ pub(crate) struct Models {
 }
 
 /// Where data comes from.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct Source {
     /// A folder (CIFAR's binary or python batches, the hub's parquet files, or for analysis one
     /// sub-folder of images a class), `cifar10`,
@@ -68,7 +92,8 @@ pub(crate) struct Source {
     pub(crate) data: String,
 
     /// Never use the network; HF_HUB_OFFLINE=1 says the same.
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) offline: bool,
 }
 
@@ -107,6 +132,10 @@ pub(crate) struct DataInfo {
 pub(crate) struct DataFetch {
     /// `cifar10` or `cifar100`.
     pub(crate) name: String,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `ir data synthesize`.
@@ -131,6 +160,10 @@ pub(crate) struct DataSynthesize {
     /// The folder to write.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `ir init`.
@@ -151,6 +184,10 @@ pub(crate) struct Init {
     /// The file to write.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A data set that gives a number of classes.
@@ -162,17 +199,26 @@ pub(crate) enum NamedDataset {
     Cifar100,
 }
 
-/// Arguments of `ir train`.
-#[derive(Debug, Args)]
+/// Arguments of `ir train`, which a file given with `--config` sets by their long names. What is
+/// serialized is what describes the run.
+#[derive(Debug, Clone, Args, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct Train {
     /// A network of the paper, or a JSON file with an architecture.
     #[arg(value_name = "NAME|FILE.json")]
     pub(crate) model: String,
 
+    /// Take what is not said here from this TOML file: `epochs = 10`, `batch-size = 64`, every
+    /// argument by its long name, the network as `model`. A run keeps its own as config.toml.
+    #[arg(long, value_name = "FILE.toml")]
+    #[serde(skip)]
+    pub(crate) config: Option<PathBuf>,
+
     #[command(flatten)]
+    #[serde(flatten)]
     pub(crate) source: Source,
 
-    /// The folder to write: run.json, history.jsonl, blocks.csv, exits.csv,
+    /// The folder to write: config.toml, run.json, history.jsonl, blocks.csv, exits.csv,
     /// checkpoint.safetensors, best.safetensors.
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
@@ -204,7 +250,8 @@ pub(crate) struct Train {
     pub(crate) weight_decay: f64,
 
     /// Train on the images as they are, without flips and translations.
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
     pub(crate) no_augmentation: bool,
 
     /// Train on the first N images only.
@@ -233,12 +280,21 @@ pub(crate) struct Train {
     pub(crate) device: Device,
 
     /// Go on with the run in --out, or start it where there is none.
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    #[serde(skip)]
     pub(crate) resume: bool,
+
+    /// Print what the run came to as one JSON document.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
+          default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
+    #[serde(skip)]
+    pub(crate) json: bool,
 }
 
 /// Where to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Device {
     /// The processor.
     Cpu,
@@ -420,6 +476,75 @@ pub(crate) struct Report {
     pub(crate) runs: Vec<PathBuf>,
 
     /// The folder to write: report.html, figures/, claims.json.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ir compare`.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// Folders that `ir train` wrote.
+    #[arg(required = true, num_args = 2.., value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ir watch`.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// A folder that `ir train` writes or wrote.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+
+    /// Which split's blocks.
+    #[arg(long, value_enum, default_value_t = SplitName::Test)]
+    pub(crate) split: SplitName,
+
+    /// Of which epoch; the last by default.
+    #[arg(long, value_name = "N")]
+    pub(crate) epoch: Option<usize>,
+
+    /// Print one frame as text, as happens where stdout is no terminal.
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// Arguments of `ir export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A folder that `ir train` wrote.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+
+    /// Write losses, accuracies, the learning rate and every block's cosine and ratio by epoch as
+    /// an event file into this folder, for TensorBoard.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tensorboard: PathBuf,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Arguments of `ir completions`.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Whose completions.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// Arguments of `ir man`.
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// The folder to write: ir.1 and a page for each command.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 }

@@ -108,6 +108,7 @@ impl Checkpoints {
         let files = [
             NEWEST,
             BEST,
+            crate::config::NAME,
             "run.json",
             "history.jsonl",
             "blocks.csv",

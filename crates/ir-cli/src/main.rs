@@ -1,12 +1,14 @@
 //! The `ir` command: parse, call, print.
 //!
 //! Results go to stdout, progress and warnings to stderr. Exit status: 0 done, 1 failed, 2 wrong
-//! usage, 130 interrupted by SIGINT and 143 by SIGTERM, after a checkpoint was written.
+//! usage, 130 interrupted by SIGINT, 143 by SIGTERM and 129 by SIGHUP, after a checkpoint was written.
+//! Colours are for terminals, and NO_COLOR turns them off.
 
 mod arguments;
 mod checkpoints;
 mod claims;
 mod commands;
+mod config;
 mod data;
 mod family;
 mod figures;
@@ -20,31 +22,47 @@ mod lock;
 mod machine;
 mod memory;
 mod network;
+mod outcome;
+mod output;
 mod progress;
 mod report;
 mod run;
 mod subject;
+mod tensorboard;
 mod text;
 mod training;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use anstyle::{AnsiColor, Style};
+use clap::FromArgMatches;
 
 use crate::arguments::{Arguments, Command};
 
+/// How the first word of an error looks.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
 fn main() -> ExitCode {
     ir_tensor_ops::keep_freed_memory();
-    match run(Arguments::parse()) {
+    match arguments().and_then(run) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Where even stderr is closed there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "ir: {}", printable(&sentence(&error)));
+            let said = text::printable(&sentence(&error));
+            let _ = writeln!(anstream::stderr(), "{ERROR}ir:{ERROR:#} {said}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What was typed, and what a file named there adds. Wrong usage and `--help` end the process.
+fn arguments() -> anyhow::Result<Arguments> {
+    let words: Vec<_> = std::env::args_os().collect();
+    let matches = config::command(&words)?.get_matches_from(words);
+    Ok(Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -53,24 +71,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Models(command) => commands::models::run(&command),
         Command::Data(command) => commands::data::run(&command),
         Command::Init(command) => commands::init::run(&command),
-        Command::Train(command) => commands::train::run(&command),
+        Command::Train(command) => commands::train::run(&command, arguments.threads),
         Command::Analyze(command) => commands::analyze::run(&command),
         Command::Report(command) => commands::report::run(&command),
+        Command::Compare(command) => commands::compare::run(&command),
+        Command::Watch(command) => commands::watch::run(&command),
+        Command::Export(command) => commands::export::run(&command),
+        Command::Completions(command) => commands::completions::run(&command),
+        Command::Man(command) => commands::man::run(&command),
     }
-}
-
-/// The longest sentence on the terminal, in characters.
-const LONGEST: usize = 4000;
-
-/// A sentence without control characters, of which terminals take orders: names in it may come
-/// from a file. The end of one that is too long is left out.
-fn printable(sentence: &str) -> String {
-    let characters = sentence.chars().take(LONGEST);
-    let plain = |character: char| match character {
-        character if character.is_control() => '\u{fffd}',
-        character => character,
-    };
-    characters.map(plain).collect()
 }
 
 /// One sentence: the chain from what was being done to what went wrong. The libraries' errors

@@ -3,7 +3,11 @@
 use std::io::Write;
 use std::time::Duration;
 
+use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// How the first word of a warning looks.
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// A bar over `steps` steps.
 pub(crate) fn bar(steps: usize, label: impl Into<String>) -> ProgressBar {
@@ -26,5 +30,9 @@ pub(crate) fn spinner(label: impl Into<String>) -> ProgressBar {
 
 /// Says one line on stderr. Where nobody reads it any more the work goes on all the same.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let mut stderr = anstream::stderr();
+    let _ = match line.strip_prefix("warning:") {
+        Some(warning) => writeln!(stderr, "{WARNING}warning:{WARNING:#}{warning}"),
+        None => writeln!(stderr, "{line}"),
+    };
 }

@@ -1,4 +1,4 @@
-//! Text files of a bounded size.
+//! Text of a bounded size: read from files, printed on terminals.
 
 use std::fs::{self, File};
 use std::io::{Error, Read, Result};
@@ -23,4 +23,18 @@ pub(crate) fn read(path: &Path) -> Result<String> {
         return Err(Error::other(format!("it is longer than {LONGEST} bytes")));
     }
     Ok(text)
+}
+
+/// The longest sentence on the terminal, in characters.
+const LONGEST_PRINTED: usize = 4000;
+
+/// A sentence without control characters, of which terminals take orders: names in it may come
+/// from a file. The end of one that is too long is left out.
+pub(crate) fn printable(sentence: &str) -> String {
+    let characters = sentence.chars().take(LONGEST_PRINTED);
+    let plain = |character: char| match character {
+        character if character.is_control() => '\u{fffd}',
+        character => character,
+    };
+    characters.map(plain).collect()
 }

@@ -185,6 +185,52 @@ fn analyze_prints_one_document_and_nothing_else() {
     );
 }
 
+#[test]
+fn analyze_prints_a_table_of_each_measure_that_was_asked_for() {
+    let place = Place::new();
+    place.ok("init tiny.json --out network");
+    let columns = |measures: &str| {
+        let line = "analyze network --data images --split test --samples 16 --measures";
+        place.ok(&format!("{line} {measures}"))
+    };
+    let all = [
+        "exit cosine",
+        "dropped",
+        "after block",
+        "applied again",
+        "predicted change",
+        "blocks deleted",
+        "blocks swapped",
+        "single paths",
+        "end of the stage",
+        "linear readouts",
+    ];
+    for (measures, expected) in [
+        ("exit-cosine", &all[..1]),
+        ("drop", &all[1..2]),
+        ("exits", &all[2..3]),
+        ("unroll", &all[3..4]),
+        ("taylor", &all[4..5]),
+        ("paper", &all[..5]),
+        ("delete", &all[5..6]),
+        ("reorder", &all[6..7]),
+        ("paths", &all[7..8]),
+        ("estimation", &all[8..9]),
+        ("readouts", &all[9..]),
+        ("all", &all[..]),
+    ] {
+        let table = columns(measures);
+        for column in all {
+            let asked = expected.contains(&column);
+            assert_eq!(
+                table.contains(column),
+                asked,
+                "{measures}, {column}: {table}"
+            );
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_reader_that_has_gone_is_no_failure() {
@@ -386,6 +432,7 @@ fn every_command_shows_an_example() {
     let place = Place(tempfile::tempdir().unwrap());
     for command in [
         "models",
+        "data",
         "data info",
         "data fetch",
         "data synthesize",
@@ -393,10 +440,30 @@ fn every_command_shows_an_example() {
         "train",
         "analyze",
         "report",
+        "compare",
+        "watch",
+        "export",
+        "completions",
+        "man",
     ] {
         let help = place.ok(&format!("{command} --help"));
         assert!(help.contains(&format!("Example: ir {command}")), "{help}");
     }
+}
+
+#[test]
+fn colours_are_for_terminals_and_nobody_who_asks_for_none() {
+    let place = Place::new();
+    let said = |variable: &str, value: &str| {
+        let mut command = place.command("train tiny.json --data nowhere --out run");
+        text(&command.env(variable, value).output().unwrap().stderr)
+    };
+    assert!(!said("UNSET", "").contains('\u{1b}'), "stderr is a pipe");
+    assert!(said("CLICOLOR_FORCE", "1").contains("\u{1b}[1m\u{1b}[31mir:"));
+    let mut command = place.command("train tiny.json --data nowhere --out run");
+    command.env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1");
+    let said = text(&command.output().unwrap().stderr);
+    assert!(!said.contains('\u{1b}'), "{said}");
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -102,10 +102,19 @@ impl Place {
     /// A run that would take minutes, begun or gone on with, with a checkpoint written and its ears
     /// open.
     fn endless(&self, folder: &str) -> Running {
+        self.endless_by(Command::new(env!("CARGO_BIN_EXE_ir")), folder)
+    }
+
+    /// The same by a program that becomes ours.
+    fn endless_by(&self, mut program: Command, folder: &str) -> Running {
         let line = TRAIN.replace("--epochs 4", "--epochs 100000");
         // The description is written when all is set up, signals among it.
         let _ = fs::remove_file(self.path(folder).join("run.json"));
-        let mut command = self.command(&format!("{line} --out {folder} --resume"));
+        let command = self.command(&format!("{line} --out {folder} --resume"));
+        let command = program
+            .args(command.get_args())
+            .current_dir(self.0.path())
+            .env_remove("IR_DATA");
         let running = Running(command.stderr(Stdio::null()).spawn().unwrap());
         let started = Instant::now();
         for file in ["run.json", "checkpoint.safetensors"] {
@@ -164,7 +173,13 @@ fn the_last_checkpoints_and_the_best_are_kept() {
                 .iter()
                 .map(|s| format!("checkpoint-{s:09}.safetensors")),
         );
-        let others = ["blocks.csv", "exits.csv", "history.jsonl", "run.json"];
+        let others = [
+            "blocks.csv",
+            "config.toml",
+            "exits.csv",
+            "history.jsonl",
+            "run.json",
+        ];
         expected.extend(others.map(String::from));
         expected.sort();
         assert_eq!(place.names(&folder), expected);
@@ -276,6 +291,27 @@ fn the_first_signal_writes_a_checkpoint_and_the_second_ends_the_process() {
             "analyze {folder}/checkpoint.safetensors --data images --measures ratio --split test"
         ));
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_goes_ends_a_run_unless_it_was_told_to_stay() {
+    let place = Place::new();
+    let env = |option: &str| {
+        let mut command = Command::new("env");
+        command.args([option, env!("CARGO_BIN_EXE_ir")]);
+        command
+    };
+    let mut running = place.endless_by(env("--default-signal=HUP"), "run");
+    running.signal("-HUP");
+    assert_eq!(running.0.wait().unwrap().code(), Some(129));
+    // As `nohup` does.
+    let mut running = place.endless_by(env("--ignore-signal=HUP"), "run");
+    running.signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(running.0.try_wait().unwrap(), None);
+    running.signal("-TERM");
+    assert_eq!(running.0.wait().unwrap().code(), Some(143));
 }
 
 #[test]

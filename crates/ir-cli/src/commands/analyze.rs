@@ -13,10 +13,11 @@ use ir_models::import::Strictness;
 use serde_json::json;
 
 use crate::arguments::{Analyze, Reference, SplitName};
+use crate::commands::tables;
 use crate::images::Images;
 use crate::memory::Footprint;
 use crate::subject::Subject;
-use crate::{data, files, machine, memory, progress};
+use crate::{data, files, machine, memory, output, progress};
 
 /// Candidates for the factor of the unrolled branch, from a full step to next to nothing.
 const SCALES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
@@ -73,7 +74,10 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     if let Some(path) = &arguments.out {
         files::write_json(path, &results)?;
     }
-    print(arguments, &results)?;
+    match arguments.json {
+        true => output::json(&results)?,
+        false => write!(std::io::stdout().lock(), "{}", tables::of(&results))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -267,55 +271,4 @@ impl Analysis<'_> {
         };
         Ok(ir_analysis::stages(self.subject.network(), &first.images)?)
     }
-}
-
-fn print(arguments: &Analyze, results: &Results) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    if arguments.json {
-        serde_json::to_writer_pretty(&mut out, results)?;
-        writeln!(out)?;
-        return Ok(());
-    }
-    let splits = ["train", "test"]
-        .into_iter()
-        .filter_map(|name| Some((name, results.splits.get(name)?)));
-    for (name, split) in splits {
-        writeln!(
-            out,
-            "{} on {} {name}: {} samples, accuracy {:.2} %, loss {:.4}",
-            results.network,
-            results.dataset,
-            split.samples,
-            100.0 * split.accuracy,
-            split.loss
-        )?;
-        writeln!(
-            out,
-            "{:>6} {:>9} {:>12} {:>9} {:>11} {:>11} {:>10} {:>10}",
-            "block", "cosine", "exit cosine", "‖F‖/‖h‖", "‖∂L/∂h‖", "‖h‖", "dropped", "loss then"
-        )?;
-        for block in &split.blocks {
-            let number = |value: Option<f64>| {
-                value.map_or_else(|| "–".into(), |value| format!("{value:.4}"))
-            };
-            let wide = |value: Option<ir_analysis::Number>| number(value.map(|value| value.0));
-            let accuracy = block
-                .drop_accuracy
-                .map_or_else(|| "–".into(), |a| format!("{:.2} %", 100.0 * a));
-            writeln!(
-                out,
-                "{:>5}{} {:>9} {:>12} {:>9} {:>11} {:>11} {:>10} {:>10}",
-                block.block,
-                if block.transition { "t" } else { " " },
-                number(block.cosine),
-                number(block.exit_cosine),
-                wide(block.l2_ratio),
-                wide(block.grad_norm),
-                wide(block.h_norm),
-                accuracy,
-                wide(block.drop_loss)
-            )?;
-        }
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::arguments::{Data, DataFetch, DataInfo, DataSynthesize};
 use crate::images::Found;
+use crate::output;
 
 pub(crate) fn run(arguments: &Data) -> Result<ExitCode> {
     match arguments {
@@ -26,12 +27,10 @@ fn info(arguments: &DataInfo) -> Result<()> {
         Found::Cifar(dataset) => dataset,
         Found::Folder(folder) => return info_of_folder(arguments, &folder),
     };
-    let mut out = std::io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &describe(&dataset))?;
-        writeln!(out)?;
-        return Ok(());
+        return output::json(&describe(&dataset));
     }
+    let mut out = std::io::stdout().lock();
     let normalization = dataset.normalization();
     let numbers = |values: [f64; 3]| values.map(|value| format!("{value:.4}")).join(", ");
     writeln!(
@@ -142,6 +141,9 @@ fn fetch(arguments: &DataFetch) -> Result<()> {
         bar.set_position(progress.done);
     })?;
     bar.finish_and_clear();
+    if arguments.json {
+        return output::json(&json!({ "name": name, "folder": folder }));
+    }
     writeln!(std::io::stdout().lock(), "{}", folder.display())?;
     Ok(())
 }
@@ -158,8 +160,13 @@ fn synthesize(arguments: &DataSynthesize) -> Result<()> {
         arguments.train_samples,
         arguments.test_samples,
     )?;
+    let files = ir_data::write_binary(&dataset, &arguments.out)?;
+    if arguments.json {
+        let folder = &arguments.out;
+        return output::json(&json!({ "name": dataset.name(), "folder": folder, "files": files }));
+    }
     let mut out = std::io::stdout().lock();
-    for file in ir_data::write_binary(&dataset, &arguments.out)? {
+    for file in files {
         writeln!(out, "{}", file.display())?;
     }
     Ok(())

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use ir_models::{Checkpoint, DataDescription, ResNet};
+use serde_json::json;
 
 use crate::arguments::{Init, NamedDataset};
-use crate::network;
+use crate::{network, output};
 
 pub(crate) fn run(arguments: &Init) -> Result<ExitCode> {
     let (dataset, classes) = match arguments.dataset {
@@ -21,6 +22,15 @@ pub(crate) fn run(arguments: &Init) -> Result<ExitCode> {
         normalization: None,
     };
     Checkpoint::save_network(&arguments.out, &network, &data)?;
+    if arguments.json {
+        output::json(&json!({
+            "file": arguments.out,
+            "network": architecture.name,
+            "parameters": architecture.parameters(),
+            "seed": arguments.seed,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     writeln!(
         std::io::stdout().lock(),
         "{}: {}, {} parameters, seed {}",

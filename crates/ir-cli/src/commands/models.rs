@@ -8,6 +8,7 @@ use ir_models::{Architecture, NAMES, ParameterCount};
 use serde::Serialize;
 
 use crate::arguments::Models;
+use crate::output;
 
 /// One network, as `--json` prints it.
 #[derive(Serialize)]
@@ -37,12 +38,11 @@ struct Parameters {
 
 pub(crate) fn run(arguments: &Models) -> Result<ExitCode> {
     let models = NAMES.into_iter().map(model).collect::<Result<Vec<_>>>()?;
-    let mut out = std::io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &models)?;
-        writeln!(out)?;
+        output::json(&models)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut out = std::io::stdout().lock();
     writeln!(
         out,
         "{:<22} {:>6}  {:<42} {:>11} {:>11} {:>11}",

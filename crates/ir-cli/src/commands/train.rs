@@ -9,11 +9,12 @@ use ir_models::{Architecture, NAMES, ResNet, Sgd, Trainer, TrainingSettings};
 
 use crate::arguments::{Device, Train};
 use crate::checkpoints::Checkpoints;
-use crate::run::{LearningRate, Optimizer, Parameters, RunInfo, SCHEMA_VERSION};
+use crate::outcome::Outcome;
+use crate::run::{LearningRate, Optimizer, Parameters, Run, RunInfo, SCHEMA_VERSION};
 use crate::training::{EVALUATION_BATCH, MEASURED_BATCH, Settings, Training};
-use crate::{data, files, interrupt, lock, machine, memory, network};
+use crate::{config, data, files, interrupt, lock, machine, memory, network, output};
 
-pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
     if arguments.device == Device::Cuda {
         bail!("--device cuda: this program was built without CUDA; use --device cpu");
     }
@@ -51,13 +52,21 @@ pub(crate) fn run(arguments: &Train) -> Result<ExitCode> {
         }
     };
     let description = describe(&settings, &dataset)?;
+    let effective = Train {
+        epochs: Some(settings.epochs),
+        ..arguments.clone()
+    };
     let mut training = Training::new(out, checkpoints, settings, &dataset, trainer)?;
     if !arguments.resume {
         training.clear()?;
     }
+    config::write(&effective, threads)?;
     // Only now is everything checked: a folder with a description holds a run.
     files::write_json(&out.join("run.json"), &description)?;
     let interrupted = training.run()?;
+    if arguments.json {
+        output::json(&Outcome::of(&Run::read_training(out)?))?;
+    }
     Ok(interrupted.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 

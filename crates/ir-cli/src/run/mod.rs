@@ -181,6 +181,17 @@ impl Run {
     /// The folder or its `run.json` is missing, or a file is not what it should be; the message
     /// names the file and the place in it.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let run = Self::read_training(folder)?;
+        let results = read_results(&folder.join("results.json"), &run.info, &run.history)?;
+        Ok(Self { results, ..run })
+    }
+
+    /// Reads what training left in a run folder: an analysis may be of an earlier epoch while it
+    /// goes on.
+    ///
+    /// # Errors
+    /// As [`Run::read`].
+    pub(crate) fn read_training(folder: &Path) -> Result<Self> {
         ensure!(
             folder.is_dir(),
             "{}: no such folder; give the folder that `ir train … --out` wrote",
@@ -202,13 +213,12 @@ impl Run {
             Some(last) => columns.keep_until(last.epoch),
             None => columns = Columns::default(),
         }
-        let results = read_results(&folder.join("results.json"), &info, &history)?;
         Ok(Self {
             folder: folder.to_path_buf(),
             info,
             history,
             columns,
-            results,
+            results: None,
         })
     }
 
