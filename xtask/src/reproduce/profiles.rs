@@ -54,8 +54,8 @@ pub(super) struct Training {
     /// On how many images of the test split it is evaluated; on all of them if `None`.
     pub(super) test_images: Option<usize>,
     pub(super) schedule: Schedule,
-    /// What `ir analyze` measures: `paper` or, with the works beside it, `all`.
-    pub(super) measures: &'static str,
+    /// Whether `ir analyze` measures what the works beside the paper do as well.
+    pub(super) neighbours: bool,
     /// Blocks and exits are measured every so many epochs (Fig. 5, 8 and the appendix).
     pub(super) measure_every: u32,
 }
@@ -127,7 +127,7 @@ const DEFAULT: Training = Training {
     train_images: None,
     test_images: None,
     schedule: Schedule::Scaled,
-    measures: "paper",
+    neighbours: false,
     measure_every: 1,
 };
 
@@ -146,7 +146,7 @@ static SMOKE: Profile = Profile {
 const SMOKE_TRAINING: Training = Training {
     train_images: Some(256),
     test_images: Some(256),
-    measures: "all",
+    neighbours: true,
     ..DEFAULT
 };
 
@@ -202,7 +202,7 @@ static SHORT: Profile = Profile {
         short("resnet-110-ubn", Dataset::Cifar10),
         short("resnet-110-naive", Dataset::Cifar10),
         Training {
-            measures: "all",
+            neighbours: true,
             ..short("resnet-32", Dataset::Cifar10)
         },
         short("resnet-32", Dataset::Cifar100),
@@ -222,7 +222,7 @@ const fn standard(name: &'static str, dataset: Dataset, epochs: u32) -> Training
         model: Model::Named(name),
         dataset,
         epochs,
-        measures: "all",
+        neighbours: true,
         ..DEFAULT
     }
 }
@@ -266,7 +266,7 @@ const fn as_in_paper(name: &'static str, dataset: Dataset, epochs: u32) -> Train
         dataset,
         epochs,
         schedule: Schedule::Paper,
-        measures: "all",
+        neighbours: true,
         measure_every: 10,
         ..DEFAULT
     }
