@@ -4,7 +4,7 @@
 //! is only written down: the result is a list of values that refer to each other, with a
 //! [`Value::Call`] where Python would have called something. Byte strings are views into
 //! the file, and an instruction adds one value at most, so memory is bounded by the file's
-//! size and by [`MAX_INSTRUCTIONS`].
+//! size and by a limit on their number.
 //!
 //! Protocols 2 to 5, without out-of-band buffers and extension codes. A persistent identifier,
 //! with which a pickle names what is kept elsewhere, is a value as well.
