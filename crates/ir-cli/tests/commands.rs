@@ -196,7 +196,7 @@ fn analyze_prints_a_table_of_each_measure_that_was_asked_for() {
     let all = [
         "exit cosine",
         "dropped",
-        "after block",
+        "exits of the last stage",
         "applied again",
         "predicted change",
         "blocks deleted",
