@@ -201,10 +201,7 @@ static SHORT: Profile = Profile {
         short("resnet-38", Dataset::Cifar10),
         short("resnet-110-ubn", Dataset::Cifar10),
         short("resnet-110-naive", Dataset::Cifar10),
-        Training {
-            neighbours: true,
-            ..short("resnet-32", Dataset::Cifar10)
-        },
+        short("resnet-32", Dataset::Cifar10),
         short("resnet-32", Dataset::Cifar100),
         Training {
             epochs: 2,

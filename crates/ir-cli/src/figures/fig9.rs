@@ -66,7 +66,7 @@ pub(crate) fn draw(trained: &[Group], untrained: &[Group]) -> [Figure; 2] {
         },
         Figure {
             name: "fig9-norms",
-            title: "Figure 9: the remedies one by one, norms at initialisation",
+            title: "Figure 9, norms: the remedies one by one at initialisation",
             paper,
             absent: Vec::new(),
             seen: shown
