@@ -57,9 +57,11 @@ impl Subject {
     fn import(path: &Path, name: Option<&str>, strictness: Strictness) -> Result<Self> {
         let files = ModelFiles::find(path)?;
         let imported = ImportedResNet::open(&files, strictness)?;
+        // `.` and `..` have a name only where they lead.
+        let named = path.canonicalize().unwrap_or_else(|_| path.into());
         let stem = || {
-            path.file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned())
+            let stem = named.file_stem().or(files.weights.file_stem())?;
+            Some(stem.to_string_lossy().into_owned())
         };
         let name = name.map(str::to_owned);
         let name = name
