@@ -220,7 +220,7 @@ ir train resnet-32 --data synthetic10 --out {run} --epochs 1 --batch-size 128 --
 # [2/5] analyze resnet-32 on synthetic10, seed 0
 #   reads {run}/checkpoint.safetensors
 #   writes {run}/results.json
-ir analyze {run}/checkpoint.safetensors --data synthetic10 --samples 64 --measures all --draws 2 --out {run}/results.json
+ir analyze {run}/checkpoint.safetensors --data synthetic10 --samples 64 --out {run}/results.json
 
 # [3/5] train single-representation-small on synthetic10, seed 0
 #   reads {file}
@@ -232,7 +232,7 @@ ir train {file} --data synthetic10 --out {small} --epochs 1 --batch-size 128 --s
 # [4/5] analyze single-representation-small on synthetic10, seed 0
 #   reads {small}/checkpoint.safetensors
 #   writes {small}/results.json
-ir analyze {small}/checkpoint.safetensors --data synthetic10 --samples 64 --measures all --draws 2 --out {small}/results.json
+ir analyze {small}/checkpoint.safetensors --data synthetic10 --samples 64 --out {small}/results.json
 
 # [5/5] draw the report
 #   reads {run}/run.json

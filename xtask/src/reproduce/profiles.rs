@@ -146,7 +146,6 @@ static SMOKE: Profile = Profile {
 const SMOKE_TRAINING: Training = Training {
     train_images: Some(256),
     test_images: Some(256),
-    neighbours: true,
     ..DEFAULT
 };
 
