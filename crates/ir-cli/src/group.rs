@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use ir_analysis::results::{BlockMeasures, Split, Stage};
 
+use crate::figures::scale::significant;
 use crate::run::{Run, RunInfo};
 
 /// A mean, with the standard deviation that is drawn and printed beside it.
@@ -36,6 +37,15 @@ impl Summary {
                     deviation: Some((squares / (count - 1.0)).sqrt()),
                 })
             }
+        }
+    }
+
+    /// The mean, with the deviation where there is one: "0.123 ± 0.045".
+    pub(crate) fn text(self) -> String {
+        let mean = significant(self.mean, 3);
+        match self.deviation {
+            Some(deviation) => format!("{mean} ± {}", significant(deviation, 2)),
+            None => mean,
         }
     }
 

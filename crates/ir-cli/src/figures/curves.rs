@@ -7,7 +7,7 @@ use crate::group::{Group, Summary};
 use super::blocks::Look;
 use super::grid::Margins;
 use super::panel::{Point, Series};
-use super::scale::{Scale, significant};
+use super::scale::Scale;
 use super::scene::Stroke;
 
 /// Room for the names of the two splits.
@@ -55,7 +55,7 @@ pub(super) fn curve(
             y: summary.mean,
             deviation: summary.deviation,
             hollow: false,
-            note: note(label, x, summary),
+            note: format!("{label}, {x}: {}", summary.text()),
         })
     };
     Series {
@@ -68,14 +68,6 @@ pub(super) fn curve(
         radius: if look.strong { 2.4 } else { 1.4 },
         band: look.band,
         label: label.to_owned(),
-    }
-}
-
-fn note(label: &str, x: f64, summary: Summary) -> String {
-    let mean = significant(summary.mean, 3);
-    match summary.deviation {
-        Some(deviation) => format!("{label}, {x}: {mean} ± {}", significant(deviation, 2)),
-        None => format!("{label}, {x}: {mean}"),
     }
 }
 

@@ -5,17 +5,18 @@ use std::collections::BTreeSet;
 use crate::group::{Group, Summary};
 use crate::run::{ExitRow, Run};
 
-use super::blocks::{LEFT, WIDTH};
+use super::blocks::LEFT;
 use super::colour::Colour;
-use super::panel::{Labels, Panel, Point, Series};
+use super::grid::{self, Cell, Margins};
+use super::panel::{Point, Series};
 use super::scale::{Scale, significant};
-use super::scene::{Scene, Stroke};
+use super::scene::Stroke;
 use super::{Figure, SPLITS, absent};
 
-const RIGHT: f64 = 88.0;
-const ABOVE: f64 = 34.0;
-const HEIGHT: f64 = 240.0;
-const BELOW: f64 = 52.0;
+const MARGINS: Margins = Margins {
+    left: LEFT,
+    right: 88.0,
+};
 /// At most this many lines are named; the colours show the order of the others.
 const NAMED: usize = 12;
 
@@ -48,56 +49,29 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
 }
 
 fn svg(groups: &[&Group]) -> Option<String> {
-    let rows: Vec<[Vec<Series>; 2]> = groups
+    let lines: Vec<[Vec<Series>; 2]> = groups
         .iter()
         .map(|group| SPLITS.map(|split| exits(group, split)))
         .collect();
-    if rows.is_empty() {
-        return None;
-    }
-    let values: Vec<f64> = rows
-        .iter()
-        .flatten()
-        .flatten()
-        .flat_map(Series::values)
-        .collect();
-    let y = Scale::linear(values.into_iter().chain([0.0]));
-    let cell = (WIDTH / 2.0, ABOVE + HEIGHT + BELOW);
-    let mut scene = Scene::new(WIDTH);
-    for (row, (group, panels)) in groups.iter().zip(&rows).enumerate() {
-        let last = group
-            .runs
-            .iter()
-            .flat_map(|run| &run.columns.exits)
-            .map(|row| row.epoch)
-            .max();
+    let values = lines.iter().flatten().flatten().flat_map(Series::values);
+    let y = Scale::linear(values.chain([0.0]));
+    let row = |(group, [train, test]): (&&Group, [Vec<Series>; 2])| {
+        let recorded = group.runs.iter().flat_map(|run| &run.columns.exits);
+        let last = recorded.map(|row| row.epoch).max();
         let x = Scale::between(0.0, last.unwrap_or(1).max(1) as f64);
-        for (column, (split, series)) in SPLITS.iter().zip(panels).enumerate() {
-            let panel = Panel {
-                left: column as f64 * cell.0 + LEFT,
-                top: row as f64 * cell.1 + ABOVE,
-                width: cell.0 - LEFT - RIGHT,
-                height: HEIGHT,
-                x,
-                y,
-            };
-            let labels = Labels {
-                title: format!("{}: {split}", group.title),
-                x: "epoch".into(),
-                y: if column == 0 {
-                    "accuracy of the exit (%)".into()
-                } else {
-                    String::new()
-                },
-                x_ticks: x.whole_ticks(10),
-                y_ticks: y.ticks(),
-            };
-            panel.axes(&mut scene, &labels, 14.0);
-            panel.series(&mut scene, series);
-        }
-    }
+        [("train", train), ("test", test)].map(|(split, series)| Cell {
+            title: format!("{}: {split}", group.title),
+            x_title: "epoch",
+            x,
+            y_title: "accuracy of the exit (%)",
+            y,
+            series,
+            ..Cell::default()
+        })
+    };
+    let rows: Vec<[Cell; 2]> = groups.iter().zip(lines).map(row).collect();
     let name = "Accuracy of the head after each block of the last stage over training";
-    Some(scene.finish(rows.len() as f64 * cell.1, name))
+    grid::draw(&rows, MARGINS, name)
 }
 
 /// The exits that a run recorded on a split.

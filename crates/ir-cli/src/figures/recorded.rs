@@ -6,7 +6,6 @@ use crate::group::{Group, Summary};
 use crate::run::{BlockRow, Epoch};
 
 use super::panel::{Point, Series};
-use super::scale::significant;
 use super::scene::Stroke;
 
 /// A value of every epoch of the history as a line, mean over seeds.
@@ -22,7 +21,7 @@ pub(crate) fn over_epochs(
         let at = history().filter(|epoch| epoch.epoch == number);
         let values: Vec<f64> = at.filter_map(&value).collect();
         let summary = Summary::of_means(&values)?;
-        let note = format!("{label}, epoch {number}: {}", written(summary));
+        let note = format!("{label}, epoch {number}: {}", summary.text());
         Some(point(number, summary, false, note))
     });
     Series {
@@ -51,7 +50,7 @@ pub(crate) fn over_blocks(
         let at = rows().filter(|row| row.block == block);
         let values: Vec<f64> = at.filter_map(&value).collect();
         let summary = Summary::of_means(&values)?;
-        let note = format!("{label}, block {block}: {}", written(summary));
+        let note = format!("{label}, block {block}: {}", summary.text());
         Some(point(block, summary, transition, note))
     });
     Series {
@@ -78,16 +77,5 @@ fn point(x: usize, summary: Summary, hollow: bool, note: String) -> Point {
         deviation: summary.deviation,
         hollow,
         note,
-    }
-}
-
-fn written(summary: Summary) -> String {
-    match summary.deviation {
-        Some(deviation) => format!(
-            "{} ± {}",
-            significant(summary.mean, 3),
-            significant(deviation, 2)
-        ),
-        None => significant(summary.mean, 3),
     }
 }

@@ -3,7 +3,7 @@
 use ir_analysis::results::{BlockMeasures, Split};
 use serde::Serialize;
 
-use crate::figures::scale::{minus, significant};
+use crate::figures::scale::minus;
 use crate::group::{Group, Summary};
 
 /// A network's blocks.
@@ -30,27 +30,27 @@ const MEASURES: [Measure; 7] = [
     (
         "cosine with the gradient",
         |b| Some((b.cosine?, b.cosine_std)),
-        plain,
+        Summary::text,
     ),
     (
         "cosine with the exit gradient",
         |b| Some((b.exit_cosine?, b.exit_cosine_std)),
-        plain,
+        Summary::text,
     ),
     (
         "‖F‖ / ‖h‖",
         |b| Some((b.l2_ratio?.0, b.l2_ratio_std.map(f64::from))),
-        plain,
+        Summary::text,
     ),
     (
         "‖∂L/∂h‖",
         |b| Some((b.grad_norm?.0, b.grad_norm_std.map(f64::from))),
-        plain,
+        Summary::text,
     ),
     (
         "‖h‖",
         |b| Some((b.h_norm?.0, b.h_norm_std.map(f64::from))),
-        plain,
+        Summary::text,
     ),
     (
         "accuracy without the block",
@@ -60,7 +60,7 @@ const MEASURES: [Measure; 7] = [
     (
         "loss without the block",
         |b| Some((b.drop_loss?.0, b.drop_loss_std.map(f64::from))),
-        plain,
+        Summary::text,
     ),
 ];
 
@@ -114,17 +114,6 @@ fn network(group: &Group) -> Network {
     Network {
         title: group.title.clone(),
         blocks: split.blocks.iter().map(block).collect(),
-    }
-}
-
-fn plain(summary: Summary) -> String {
-    match summary.deviation {
-        Some(deviation) => format!(
-            "{} ± {}",
-            significant(summary.mean, 3),
-            significant(deviation, 2)
-        ),
-        None => significant(summary.mean, 3),
     }
 }
 
