@@ -1,0 +1,4 @@
+// All kernels, as one unit of compilation.
+#include "common.cuh"
+#include "fill.cuh"
+#include "layout.cuh"
