@@ -37,6 +37,44 @@ __device__ inline void store(bf16 *to, float x) {
 #endif
 }
 
+// Numbers that lie side by side and are read and written together.
+constexpr int WIDE = 8;
+
+// Reads WIDE numbers, aligned to as many bytes as they have or to 16.
+__device__ inline void load_wide(const float *from, float *to) {
+    const float4 *words = (const float4 *)from;
+    for (int i = 0; i < 2; i++) {
+        float4 word = words[i];
+        to[4 * i] = word.x, to[4 * i + 1] = word.y, to[4 * i + 2] = word.z, to[4 * i + 3] = word.w;
+    }
+}
+
+__device__ inline void load_wide(const bf16 *from, float *to) {
+    uint4 word = *(const uint4 *)from;
+    const uint32_t pairs[4] = {word.x, word.y, word.z, word.w};
+    for (int i = 0; i < 4; i++) {
+        to[2 * i] = __uint_as_float(pairs[i] << 16);
+        to[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000);
+    }
+}
+
+// Writes WIDE numbers.
+__device__ inline void store_wide(float *to, const float *from) {
+    float4 *words = (float4 *)to;
+    for (int i = 0; i < 2; i++) words[i] = make_float4(from[4 * i], from[4 * i + 1], from[4 * i + 2], from[4 * i + 3]);
+}
+
+__device__ inline void store_wide(bf16 *to, const float *from) {
+    uint32_t pairs[4];
+    for (int i = 0; i < 4; i++) {
+        bf16 low, high;
+        store(&low, from[2 * i]);
+        store(&high, from[2 * i + 1]);
+        pairs[i] = low.bits | (uint32_t)high.bits << 16;
+    }
+    *(uint4 *)to = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
 // `define` is a macro of two arguments, the ending of a kernel's name and the element type.
 #define FOR_EACH_TYPE(define) \
     define(f32, float)        \

@@ -2,3 +2,4 @@
 #include "common.cuh"
 #include "fill.cuh"
 #include "layout.cuh"
+#include "norm.cuh"

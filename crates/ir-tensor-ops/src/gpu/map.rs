@@ -143,6 +143,20 @@ impl Map {
         Ok(Self { numbers, dims })
     }
 
+    /// Fails unless another map has the dimensions and the precision of this one.
+    pub(super) fn check_same(
+        &self,
+        op: &'static str,
+        argument: &'static str,
+        other: &Self,
+    ) -> Result<()> {
+        if other.dims == self.dims && other.precision() == self.precision() {
+            return Ok(());
+        }
+        let expected = format!("{:?} of {}", self.dims, self.precision().name());
+        Err(input::wrong_sizes(op, argument, &other.dims, expected))
+    }
+
     /// Channels with their padding.
     pub(super) fn padded_channels(&self) -> usize {
         self.dims[1].next_multiple_of(GROUP)

@@ -15,6 +15,7 @@ mod cuda;
 #[cfg(feature = "emulation")]
 mod emulated;
 mod map;
+mod norm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +23,7 @@ use backend::{Allocation, Argument, Backend, Launch, Recording};
 
 pub use buffer::{Buffer, Element};
 pub use map::{Map, Precision};
+pub use norm::{NormRule, NormState};
 
 use crate::error::Result;
 
