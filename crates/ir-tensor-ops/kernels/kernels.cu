@@ -3,3 +3,7 @@
 #include "fill.cuh"
 #include "layout.cuh"
 #include "norm.cuh"
+#include "images.cuh"
+#include "pool.cuh"
+#include "classifier.cuh"
+#include "step.cuh"

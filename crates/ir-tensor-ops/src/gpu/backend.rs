@@ -72,6 +72,15 @@ impl From<i32> for Argument {
     }
 }
 
+impl From<f64> for Argument {
+    fn from(number: f64) -> Self {
+        Self {
+            bytes: number.to_ne_bytes(),
+            memory: None,
+        }
+    }
+}
+
 impl From<f32> for Argument {
     fn from(number: f32) -> Self {
         Self::number(number.to_ne_bytes())

@@ -10,7 +10,7 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 
-use super::backend::{Address, Allocation, Backend, Launch, Recording};
+use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
 use crate::error::{Error, Result};
 
 /// The kernels, compiled by build.rs.
@@ -116,7 +116,7 @@ impl Backend for Cuda {
         let function = self.function(&launch)?;
         self.bind()?;
         let mut arguments: Vec<*mut c_void> =
-            launch.arguments.iter().map(|a| a.pointer()).collect();
+            launch.arguments.iter().map(Argument::pointer).collect();
         let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
         // SAFETY: the caller answers for the arguments.
         let launched = unsafe {

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::backend::{Address, Allocation, Backend, Launch, Recording};
+use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
 use crate::error::{Error, Result};
 
 /// The words on either side of a piece of memory; a kernel that changes them has left it.
@@ -170,7 +170,7 @@ fn run(launch: &Launch, reverse: bool, pieces: &Mutex<Pieces>) -> Result<()> {
     let Ok(name) = CString::new(launch.kernel.as_str()) else {
         return Err(failed(&launch.kernel, "its name holds a zero byte"));
     };
-    let mut arguments: Vec<*mut c_void> = launch.arguments.iter().map(|a| a.pointer()).collect();
+    let mut arguments: Vec<*mut c_void> = launch.arguments.iter().map(Argument::pointer).collect();
     // SAFETY: the name ends in zero, the two sizes are three numbers each, and there is an argument
     // for each parameter of the kernel, as whoever made the launch has promised.
     let code = unsafe {

@@ -71,10 +71,20 @@ impl Map {
     /// One whose numbers may be anything.
     ///
     /// # Errors
-    /// `Shape` for a dimension 0, [`Error::Gpu`](crate::Error::Gpu) if there is not as much memory.
+    /// `Shape` for a dimension 0 and for 2³¹ numbers or more, [`Error::Gpu`](crate::Error::Gpu) if there is not
+    /// as much memory.
     pub fn new(gpu: &Gpu, dims: [usize; 4], precision: Precision) -> Result<Self> {
-        let dims = input::sizes("Map::new", "dims", &dims, "[N, C, H, W]")?;
+        const OP: &str = "Map::new";
+        let dims = input::sizes(OP, "dims", &dims, "[N, C, H, W]")?;
         let length = size(dims);
+        if length > i32::MAX as usize {
+            return Err(input::wrong_sizes(
+                OP,
+                "dims",
+                &dims,
+                "fewer than 2³¹ numbers".into(),
+            ));
+        }
         let numbers = match precision {
             Precision::F32 => Numbers::F32(Buffer::new(gpu, length)?),
             Precision::Bf16 => Numbers::Bf16(Buffer::new(gpu, length)?),

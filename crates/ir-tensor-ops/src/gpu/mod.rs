@@ -10,20 +10,27 @@
 
 mod backend;
 mod buffer;
+mod classifier;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "emulation")]
 mod emulated;
+mod images;
 mod map;
 mod norm;
+mod pool;
+mod step;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend::{Allocation, Argument, Backend, Launch, Recording};
 
 pub use buffer::{Buffer, Element};
+pub use classifier::{Linear, Losses};
+pub use images::{EpochOrder, ResidentImages};
 pub use map::{Map, Precision};
 pub use norm::{NormRule, NormState};
+pub use step::{Descent, Parameters, Progress, Sources, StepState, Stopped};
 
 use crate::error::Result;
 
@@ -180,6 +187,22 @@ impl Gpu {
         };
         // SAFETY: the caller answers for the arguments.
         unsafe { self.backend().launch(launch) }
+    }
+
+    /// Starts a kernel with at least as many threads.
+    ///
+    /// # Safety
+    /// As [`Backend::launch`].
+    unsafe fn launch_each(
+        &self,
+        threads: usize,
+        kernel: String,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        const THREADS: usize = 128;
+        let blocks = threads.div_ceil(THREADS).max(1) as u32;
+        // SAFETY: the caller answers for the arguments.
+        unsafe { self.launch(kernel, [blocks, 1, 1], [THREADS as u32, 1, 1], 0, arguments) }
     }
 
     /// Starts a kernel that shares `work` pieces among its threads, however many there are.

@@ -208,7 +208,7 @@ impl NormState {
         for (argument, buffer) in own.iter().chain(others) {
             self.mean.check_length(op, argument, buffer.len())?;
         }
-        if self.mean.len() % GROUP != 0 {
+        if !self.mean.len().is_multiple_of(GROUP) {
             let expected = format!("a multiple of {GROUP}");
             return Err(input::wrong_sizes(op, "mean", &[self.mean.len()], expected));
         }
