@@ -67,6 +67,8 @@ fn compile_for_this_machine() {
         .cpp(true)
         .std("c++17")
         .opt_level(2)
+        // As on GPUs, numbers are read and written in words of other types.
+        .flag_if_supported("-fno-strict-aliasing")
         .file("kernels/emulation.cpp")
         .try_compile("emulation");
     match compiled {

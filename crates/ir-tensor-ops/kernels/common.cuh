@@ -42,14 +42,6 @@ __device__ inline void store(bf16 *to, float x) {
 #endif
 }
 
-// A number as it comes back when it is stored.
-template <typename T>
-__device__ inline float rounded(float x) {
-    T stored;
-    store(&stored, x);
-    return load(stored);
-}
-
 // Numbers that lie side by side and are read and written together.
 constexpr int WIDE = 8;
 
@@ -80,10 +72,16 @@ __device__ inline void store_wide(float *to, const float *from) {
 __device__ inline void store_wide(bf16 *to, const float *from) {
     uint32_t pairs[4];
     for (int i = 0; i < 4; i++) {
+#ifdef EMULATION
         bf16 low, high;
         store(&low, from[2 * i]);
         store(&high, from[2 * i + 1]);
         pairs[i] = low.bits | (uint32_t)high.bits << 16;
+#else
+        // Both are rounded by one instruction.
+        __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+        pairs[i] = *(const uint32_t *)&pair;
+#endif
     }
     *(uint4 *)to = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
 }

@@ -37,7 +37,7 @@ struct Product {
     static constexpr int PAD = Fragment<T>::PAD, ROWS = Fragment<T>::ROWS;
     // The sums in shared memory: rows begin at odd multiples of eight banks.
     static constexpr int PITCH = BN + 8;
-    // In the epilogue a thread keeps to WIDE channels, and takes every so-manieth place.
+    // In the epilogue a thread keeps to WIDE channels, and takes a place out of each STEP.
     static constexpr int VECTORS = BN / WIDE;
     static constexpr int STEP = THREADS / VECTORS;
     static constexpr int PLACES = BM / STEP;
@@ -50,15 +50,16 @@ struct Product {
         int pitch = (FORWARD ? sizes.chunk : BN) + PAD, height = FORWARD ? BN : sizes.chunk;
         int first_row = FORWARD ? target : from, first_column = FORWARD ? from : target;
         int row_length = FORWARD ? sizes.source_channels : sizes.target_channels;
-        constexpr int PER_COPY = 16 / sizeof(T);
-        int copies = width / PER_COPY;
+        // Numbers in a copy, and copies in a whole row, of which each thread takes the same one of several rows.
+        constexpr int PER_COPY = 16 / sizeof(T), MORE = WIDE / PER_COPY - 1;
+        int shift = (FORWARD ? shift_of(sizes.chunk) : shift_of(BN)) + MORE;
+        int copy = (threadIdx.x & ((1 << shift) - 1)) * PER_COPY;
         for (int ky = 0; ky < K; ky++) {
-            for (int i = threadIdx.x; i < rows * K * copies; i += THREADS) {
-                int copy = i % copies, row = i / copies % rows, tap = ky * K + i / copies / rows;
-                int source_tap = FORWARD ? tap : K * K - 1 - tap;
-                const T *source = weight + ((int64_t)(first_row + row) * K * K + source_tap) * row_length +
-                                  first_column + copy * PER_COPY;
-                begin_copy(to + (tap * height + row) * pitch + copy * PER_COPY, source);
+            for (int kx = 0; kx < K && copy < width; kx++) {
+                int tap = ky * K + kx, source_tap = FORWARD ? tap : K * K - 1 - tap;
+                for (int row = threadIdx.x >> shift; row < rows; row += THREADS >> shift)
+                    begin_copy(to + (tap * height + row) * pitch + copy,
+                               weight + ((first_row + row) * K * K + source_tap) * row_length + first_column + copy);
             }
             end_group();
         }
@@ -154,14 +155,38 @@ struct Product {
         return room;
     }
 
-    // The sum over all threads that take the same channels, given to all of them.
+    // Writes WIDE numbers, which become what is then there.
+    static __device__ void write(T *to, float (&values)[WIDE]) {
+        Wide<T> stored;
+        store_wide((T *)&stored, values);
+        *(Wide<T> *)to = stored;
+        load_wide((const T *)&stored, values);
+    }
+
+    // The sum over all threads that take the same channels, given to all of them. Of two lanes that add their numbers,
+    // each takes one half of the channels, until it has one left.
     static __device__ void sum_channels(float (&values)[WIDE], float *room) {
-        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        // The channels that a lane has in the end.
+        constexpr int LEFT = VECTORS == 8 ? 2 : 1;
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = 0, count = WIDE;
         UNROLL
-        for (int mask = 16; mask >= VECTORS; mask /= 2)
+        for (int mask = 16; mask >= VECTORS; mask /= 2) {
+            bool upper = lane & mask;
+            if (count == 1) {
+                values[0] += __shfl_xor_sync(0xffffffff, values[0], mask);
+                continue;
+            }
+            count /= 2;
+            first += upper ? count : 0;
             UNROLL
-            for (int k = 0; k < WIDE; k++) values[k] += __shfl_xor_sync(0xffffffff, values[k], mask);
-        if (lane < VECTORS) store_wide(room + warp * BN + lane * WIDE, values);
+            for (int k = 0; k < count; k++) {
+                float given = upper ? values[k] : values[k + count], kept = upper ? values[k + count] : values[k];
+                values[k] = kept + __shfl_xor_sync(0xffffffff, given, mask);
+            }
+        }
+        // With two times eight channels, two lanes have the same ones.
+        if (VECTORS > 2 || !(lane & 2))
+            for (int k = 0; k < LEFT; k++) room[warp * BN + lane % VECTORS * WIDE + first + k] = values[k];
         __syncthreads();
         UNROLL
         for (int k = 0; k < WIDE; k++) values[k] = 0;
@@ -185,10 +210,10 @@ struct Product {
         UNROLL
         for (int i = 0; i < PLACES; i++) {
             int index = threadIdx.x / VECTORS + i * STEP;
-            int64_t place = target_place(sizes, tile, index);
+            int place = target_place(sizes, tile, index);
             inside[i] = takes && place >= 0;
             if (!inside[i]) continue;
-            int64_t at = place * sizes.target_channels + channel;
+            int at = place * sizes.target_channels + channel;
             float *of_place = sums + index * PITCH + vector * WIDE;
             float values[WIDE], added[WIDE];
             load_wide(of_place, values);
@@ -198,11 +223,8 @@ struct Product {
                 load_wide(residual + at, added);
                 for (int k = 0; k < WIDE; k++) values[k] += added[k];
             }
-            for (int k = 0; k < WIDE; k++) {
-                values[k] = rounded<T>(values[k]);
-                total[k] += values[k];
-            }
-            store_wide(y + at, values);
+            write(y + at, values);
+            for (int k = 0; k < WIDE; k++) total[k] += values[k];
             // For the squares below.
             store_wide(of_place, values);
         }
@@ -211,9 +233,9 @@ struct Product {
         float count = min(sizes.tile_images, sizes.images - tile.image) *
                       min(sizes.tile_rows, sizes.target_height - tile.row) *
                       min(sizes.tile_columns, sizes.target_width - tile.column);
-        float *room = sums + BM * PITCH, mean[WIDE], squares[WIDE] = {};
+        float *room = sums + BM * PITCH, mean[WIDE], squares[WIDE] = {}, inverse = 1 / count;
         sum_channels(total, room);
-        for (int k = 0; k < WIDE; k++) mean[k] = total[k] / count;
+        for (int k = 0; k < WIDE; k++) mean[k] = total[k] * inverse;
         UNROLL
         for (int i = 0; i < PLACES; i++) {
             if (!inside[i]) continue;
@@ -247,22 +269,24 @@ struct Product {
             UNROLL
             for (int i = 0; i < PLACES; i++) {
                 int index = threadIdx.x / VECTORS + i * STEP;
-                int64_t place = target_place(sizes, tile, index);
+                int place = target_place(sizes, tile, index);
                 if (place < 0) continue;
-                int64_t at = place * sizes.target_channels + channel;
+                int at = place * sizes.target_channels + channel;
                 float values[WIDE];
                 load_wide(sums + index * PITCH + vector * WIDE, values);
-                if (x) {
-                    const WideNorm of(norm, channel);
-                    float of_x[WIDE];
-                    load_wide(x + at, of_x);
-                    for (int k = 0; k < WIDE; k++) {
-                        values[k] = of(of_x[k], k) > 0 ? rounded<T>(values[k]) : 0;
-                        plain[k] += values[k];
-                        centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
-                    }
+                if (!x) {
+                    store_wide(dx + at, values);
+                    continue;
                 }
-                store_wide(dx + at, values);
+                const WideNorm of(norm, channel);
+                float of_x[WIDE];
+                load_wide(x + at, of_x);
+                for (int k = 0; k < WIDE; k++) values[k] = of(of_x[k], k) > 0 ? values[k] : 0;
+                write(dx + at, values);
+                for (int k = 0; k < WIDE; k++) {
+                    plain[k] += values[k];
+                    centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
+                }
             }
         }
         if (!x) return;

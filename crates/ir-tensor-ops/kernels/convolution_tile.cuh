@@ -2,22 +2,34 @@
 #pragma once
 
 // A convolution reads a source map and writes a target map. Going back, the source is the gradient behind it. A block
-// takes a tile of the target: some rows and columns of some images.
+// takes a tile of the target: some rows and columns of some images. No map has 2³¹ numbers.
 struct Sizes {
     int images, source_height, source_width, source_channels, target_height, target_width, target_channels;
-    int stride, padding, tile_images, tile_rows, tile_columns;
+    int stride, padding, tile_images, tile_rows, tile_columns, tiles_down, tiles_across;
     // Channels of the source that are in shared memory at a time: 16, 32 or 64.
     int chunk;
+    // 2³² over the places of a row and of an image of a tile, and of what a tile needs of the source; rounded up.
+    unsigned per_row, per_plane, per_window_row, per_window_plane;
 };
 
-#define SIZES                                                                                                  \
-    int images, int source_height, int source_width, int source_channels, int target_height, int target_width, \
-        int target_channels, int stride, int padding, int tile_images, int tile_rows, int tile_columns, int chunk
-#define SIZES_GIVEN                                                                                               \
-    Sizes {                                                                                                       \
-        images, source_height, source_width, source_channels, target_height, target_width, target_channels,       \
-            stride, padding, tile_images, tile_rows, tile_columns, chunk                                          \
+#define SIZES                                                                                                   \
+    int images, int source_height, int source_width, int source_channels, int target_height, int target_width,  \
+        int target_channels, int stride, int padding, int tile_images, int tile_rows, int tile_columns,         \
+        int tiles_down, int tiles_across, int chunk, unsigned per_row, unsigned per_plane,                      \
+        unsigned per_window_row, unsigned per_window_plane
+#define SIZES_GIVEN                                                                                           \
+    Sizes {                                                                                                   \
+        images, source_height, source_width, source_channels, target_height, target_width, target_channels,   \
+            stride, padding, tile_images, tile_rows, tile_columns, tiles_down, tiles_across, chunk, per_row,  \
+            per_plane, per_window_row, per_window_plane                                                       \
     }
+
+// number / divisor, for a product of the two below 2³²; `per` is 2³² / divisor rounded up, which for 1 is 0. A division
+// takes as long as dozens of products.
+__device__ inline int quotient(int number, unsigned per) { return per == 0 ? number : __umulhi(number, per); }
+
+// The exponent of a chunk's WIDE numbers: 2, 4 or 8.
+__device__ inline int shift_of(int chunk) { return chunk == 64 ? 3 : chunk == 32 ? 2 : 1; }
 
 // What a tile needs of the source along one axis: `count` places from `first` on, which may lie outside of the map.
 // Going back, the source counts in steps of the stride: its first place is `phase` behind the first that is needed.
@@ -40,18 +52,15 @@ struct Tile {
     Span rows, columns;
 };
 
-__device__ inline int pieces(int whole, int piece) { return (whole + piece - 1) / piece; }
-
 __device__ inline int tiles_of(const Sizes &sizes) {
-    return pieces(sizes.images, sizes.tile_images) * pieces(sizes.target_height, sizes.tile_rows) *
-           pieces(sizes.target_width, sizes.tile_columns);
+    return (sizes.images + sizes.tile_images - 1) / sizes.tile_images * sizes.tiles_down * sizes.tiles_across;
 }
 
 template <bool FORWARD, int K>
 __device__ inline Tile tile_of(const Sizes &sizes, int index) {
-    int across = pieces(sizes.target_width, sizes.tile_columns), down = pieces(sizes.target_height, sizes.tile_rows);
-    int column = index % across * sizes.tile_columns, row = index / across % down * sizes.tile_rows;
-    return {index / across / down * sizes.tile_images, row, column,
+    int line = index / sizes.tiles_across;
+    int column = index % sizes.tiles_across * sizes.tile_columns, row = line % sizes.tiles_down * sizes.tile_rows;
+    return {line / sizes.tiles_down * sizes.tile_images, row, column,
             span<FORWARD, K>(row, sizes.tile_rows, sizes.stride, sizes.padding),
             span<FORWARD, K>(column, sizes.tile_columns, sizes.stride, sizes.padding)};
 }
@@ -62,20 +71,22 @@ struct Place {
 };
 
 __device__ inline Place place_of(const Sizes &sizes, int index) {
-    int plane = sizes.tile_rows * sizes.tile_columns;
-    return {index / plane, index % plane / sizes.tile_columns, index % sizes.tile_columns};
+    int image = quotient(index, sizes.per_plane);
+    int in_image = index - image * sizes.tile_rows * sizes.tile_columns;
+    int row = quotient(in_image, sizes.per_row);
+    return {image, row, in_image - row * sizes.tile_columns};
 }
 
 __device__ inline int places_of(const Sizes &sizes) { return sizes.tile_images * sizes.tile_rows * sizes.tile_columns; }
 
 // Where place `index` of a tile is in the target map, in places; -1 if it is not in the map.
-__device__ inline int64_t target_place(const Sizes &sizes, const Tile &tile, int index) {
+__device__ inline int target_place(const Sizes &sizes, const Tile &tile, int index) {
     Place place = place_of(sizes, index);
     int image = tile.image + place.image, row = tile.row + place.row, column = tile.column + place.column;
     if (index >= places_of(sizes) || image >= sizes.images || row >= sizes.target_height ||
         column >= sizes.target_width)
         return -1;
-    return ((int64_t)image * sizes.target_height + row) * sizes.target_width + column;
+    return (image * sizes.target_height + row) * sizes.target_width + column;
 }
 
 // The norm and the ReLU in front of a convolution, of WIDE channels; nothing at all if `mean` is null.
@@ -98,8 +109,16 @@ struct WideNorm {
 
 // WIDE numbers as they are stored.
 template <typename T>
-struct Wide {
-    uint4 words[sizeof(T) / 2];
+struct Wide;
+
+template <>
+struct Wide<float> {
+    float4 words[2];
+};
+
+template <>
+struct Wide<bf16> {
+    uint4 words[1];
 };
 
 // Fills `to` [image][row][column][pitch] with `channels` channels, from `channel` on, of the part of the source that
@@ -109,24 +128,25 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
                                  int channels, int pitch, T *to) {
     // Reads that are under way at a time.
     constexpr int AHEAD = 64 / sizeof(Wide<T>);
-    int vectors = sizes.chunk / WIDE, vector = threadIdx.x % vectors, threads = THREADS / vectors;
+    int shift = shift_of(sizes.chunk), vector = threadIdx.x & ((1 << shift) - 1), threads = THREADS >> shift;
     if (vector * WIDE >= channels) return;
     channel += vector * WIDE;
     int plane = tile.rows.count * tile.columns.count, places = sizes.tile_images * plane;
     const T *from = source + channel;
     const Wide<T> zeros = {};
-    for (int first = threadIdx.x / vectors; first < places; first += AHEAD * threads) {
+    for (int first = threadIdx.x >> shift; first < places; first += AHEAD * threads) {
         Wide<T> found[AHEAD];
         bool inside[AHEAD];
         UNROLL
         for (int i = 0; i < AHEAD; i++) {
             int place = first + i * threads;
-            int image = tile.image + place / plane;
-            int row = tile.rows.first + place % plane / tile.columns.count;
-            int column = tile.columns.first + place % plane % tile.columns.count;
+            int of_tile = quotient(place, sizes.per_window_plane), in_image = place - of_tile * plane;
+            int of_image = quotient(in_image, sizes.per_window_row);
+            int image = tile.image + of_tile, row = tile.rows.first + of_image;
+            int column = tile.columns.first + in_image - of_image * tile.columns.count;
             inside[i] = place < places && image < sizes.images && row >= 0 && row < sizes.source_height &&
                         column >= 0 && column < sizes.source_width;
-            int64_t at = ((int64_t)image * sizes.source_height + row) * sizes.source_width + column;
+            int at = (image * sizes.source_height + row) * sizes.source_width + column;
             found[i] = inside[i] ? *(const Wide<T> *)(from + at * sizes.source_channels) : zeros;
         }
         UNROLL

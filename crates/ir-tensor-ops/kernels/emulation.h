@@ -48,6 +48,8 @@ struct Fiber {
     Wait wait;
     std::vector<Copy> copies;
     int groups = 0;
+    // Which of the two places for what it gives is next.
+    int turn = 0;
 };
 
 struct State {
@@ -59,8 +61,9 @@ struct State {
     unsigned char *shared;
     void (*body)(void **);
     void **arguments;
-    // What each thread gives to the others of its warp.
-    unsigned char exchange[MAX_THREADS][64];
+    // What each thread gives to the others of its warp. With two places that take turns, a thread that gives again
+    // does not take away what others have yet to look at: they do before they give again themselves.
+    unsigned char exchange[2][MAX_THREADS][64];
 };
 
 extern thread_local State *state;
@@ -116,29 +119,18 @@ inline void __syncthreads() { emulation::wait(emulation::BLOCK); }
 inline void __syncwarp(unsigned = 0xffffffff) { emulation::wait(emulation::WARP); }
 inline void __threadfence() {}
 
-// The value that another thread of the warp gives.
-template <typename T>
-T exchange(T value, unsigned lane) {
-    static_assert(sizeof(T) <= sizeof(emulation::State::exchange[0]), "too large to exchange");
-    auto &state = *emulation::state;
-    unsigned first = state.current / 32 * 32;
-    memcpy(state.exchange[state.current], &value, sizeof(T));
-    emulation::wait(emulation::WARP);
-    T found;
-    memcpy(&found, state.exchange[first + lane], sizeof(T));
-    emulation::wait(emulation::WARP);
-    return found;
-}
-
 namespace emulation {
 
-// What the threads of this warp give, by their place in the warp; valid until the warp waits again.
+// What the threads of this warp give, by their place in the warp; valid until they have given twice more.
 template <typename T>
 const unsigned char (*give(const T &value))[64] {
-    static_assert(sizeof(T) <= sizeof(State::exchange[0]), "too large to exchange");
-    memcpy(state->exchange[state->current], &value, sizeof(T));
+    static_assert(sizeof(T) <= sizeof(State::exchange[0][0]), "too large to exchange");
+    Fiber &fiber = state->fibers[state->current];
+    auto &places = state->exchange[fiber.turn];
+    fiber.turn ^= 1;
+    memcpy(places[state->current], &value, sizeof(T));
     wait(WARP);
-    return state->exchange + state->current / 32 * 32;
+    return places + state->current / 32 * 32;
 }
 
 template <typename T>
@@ -165,7 +157,6 @@ inline void load_matrices(uint32_t (&to)[4], const void *row, bool transposed) {
             to[matrix] |= (uint32_t)number << 16 * half;
         }
     }
-    wait(WARP);
 }
 
 // The registers of A and B that a lane has. Register r of A: rows lane/4 + 8 (r % 2), columns 2 (lane % 4) + 8 (r / 2)
@@ -185,15 +176,13 @@ inline float half_of(uint32_t pair, unsigned which) {
 inline void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
     unsigned lane = state->current % 32;
     auto found = give(Fragments{{a[0], a[1], a[2], a[3]}, {b0, b1}});
-    for (unsigned i = 0; i < 4; i++) {
-        unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
-        for (unsigned k = 0; k < 16; k++) {
-            Fragments left = given<Fragments>(found, row * 4 + k % 8 / 2);
-            Fragments right = given<Fragments>(found, column * 4 + k % 8 / 2);
+    for (unsigned k = 0; k < 16; k++) {
+        Fragments left = given<Fragments>(found, lane / 4 * 4 + k % 8 / 2);
+        for (unsigned i = 0; i < 4; i++) {
+            Fragments right = given<Fragments>(found, (lane % 4 * 2 + i % 2) * 4 + k % 8 / 2);
             sums[i] += half_of(left.a[i / 2 + k / 8 * 2], k % 2) * half_of(right.b[k / 8], k % 2);
         }
     }
-    wait(WARP);
 }
 
 // A copy happens as late as it may, so that what does not wait for it finds nothing.
@@ -216,6 +205,12 @@ inline void wait_for_groups(int later) {
 }
 
 }  // namespace emulation
+
+// The value that another thread of the warp gives.
+template <typename T>
+T exchange(T value, unsigned lane) {
+    return emulation::given<T>(emulation::give(value), lane);
+}
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
@@ -262,6 +257,8 @@ template <typename T>
 T max(T a, T b) {
     return a > b ? a : b;
 }
+
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return (uint64_t)a * b >> 32; }
 
 inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
 inline float __expf(float x) { return expf(x); }

@@ -114,7 +114,7 @@ __device__ inline void multiply_rows(float (&sums)[M][N][4], const bf16 *a, cons
 template <bool STEPS_INSIDE, int M, int N>
 __device__ inline void multiply_rows(float (&sums)[M][N][4], const float *a, const int (&rows)[M][2], const float *b,
                                      int pitch, int lane) {
-    UNROLL
+    UNROLL_BY(1)
     for (int step = 0; step < 16; step += 4) {
         float4 of_a[M][2];
         UNROLL

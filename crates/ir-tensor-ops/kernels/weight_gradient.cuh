@@ -36,7 +36,7 @@ struct WeightGradient {
 
     static __device__ void multiply_places(float (&sums)[TAPS][2][4], const float *gradient, const float *a,
                                            const int *starts, int columns, int place, int lane) {
-        UNROLL_BY(2)
+        UNROLL_BY(1)
         for (int i = 0; i < 16; i++) {
             const float *of_gradient = gradient + (place + i) * PITCH + lane / 4;
             const float g[2] = {of_gradient[0], of_gradient[8]};
@@ -65,7 +65,7 @@ struct WeightGradient {
         channel += vector * WIDE;
         if (channel >= sizes.target_channels) return;
         for (int index = threadIdx.x / VECTORS; index < places; index += THREADS / VECTORS) {
-            int64_t place = target_place(sizes, tile, index);
+            int place = target_place(sizes, tile, index);
             Wide<T> found = {};
             if (place >= 0) found = *(const Wide<T> *)(gradient + place * sizes.target_channels + channel);
             *(Wide<T> *)(to + index * PITCH + vector * WIDE) = found;
@@ -82,7 +82,7 @@ struct WeightGradient {
         int warp = threadIdx.x / 32, lane = threadIdx.x % 32, piece = warp % PIECES, sharer = warp / PIECES;
         int to_channel = blockIdx.y * CHANNELS, from_channel = blockIdx.z * CHANNELS;
         int channels = min(CHANNELS, sizes.source_channels - from_channel);
-        int places = pieces(places_of(sizes), 16) * 16;
+        int places = (places_of(sizes) + 15) / 16 * 16;
         Tile tile = tile_of<true, K>(sizes, 0);
         int columns = tile.columns.count;
         // In shared memory: sums for the bias, where the source of a place begins, the source, and the gradient.
@@ -168,22 +168,23 @@ FOR_EACH_TYPE(DEFINE)
 #undef DEFINE
 #undef DEFINE_SIZE
 
-// How many numbers side by side a block sums, four to a thread, and how many threads share the parts of one.
+// How many threads lie side by side, with four numbers each, and how many at most share the parts of a number.
 constexpr int SUM_COLUMNS = 16;
 constexpr int SUM_LANES = 32;
 
-// The sum of `count` parts of `length` + `rest` numbers: the first go to `weight`, the others to `bias`.
+// The sum of `count` parts of `length` + `rest` numbers: the first go to `weight`, the others to `bias`. Blocks have a
+// power of two of lanes.
 KERNEL(sum_parts, (const float *parts, int count, int length, int rest, float *weight, float *bias, int add)) {
     __shared__ float4 room[SUM_LANES][SUM_COLUMNS];
-    int lane = threadIdx.y, at = (blockIdx.x * SUM_COLUMNS + threadIdx.x) * 4, whole = length + rest;
+    int lane = threadIdx.y, lanes = blockDim.y, at = (blockIdx.x * SUM_COLUMNS + threadIdx.x) * 4, whole = length + rest;
     float4 sum = make_float4(0, 0, 0, 0);
-    for (int i = lane; i < count && at < whole; i += SUM_LANES) {
+    for (int i = lane; i < count && at < whole; i += lanes) {
         float4 more = *(const float4 *)(parts + (int64_t)i * whole + at);
         sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
     }
     room[lane][threadIdx.x] = sum;
     __syncthreads();
-    for (int half = SUM_LANES / 2; half > 0; half /= 2) {
+    for (int half = lanes / 2; half > 0; half /= 2) {
         if (lane < half) {
             float4 more = room[lane + half][threadIdx.x];
             sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);

@@ -1,7 +1,7 @@
 //! Convolutions on a GPU, with the batch norm and the ReLU in front of them, and their gradients.
 
 use super::backend::Argument;
-use super::norm::at_least;
+use super::norm::{at_least, padded};
 use super::tile::Product;
 use super::weights::{self, Weights};
 use super::{Buffer, Gpu, Map, NormState, Precision};
@@ -63,11 +63,14 @@ impl Convolution {
         let [outputs] = input::sizes(OP, "outputs", &[outputs], "[O]")?;
         let shape = Shape::of_sizes(OP, x, outputs, kernel, stride, padding)?;
         let convolution = Self { shape, precision };
-        for dims in [x, convolution.output_dims(), convolution.weight_dims()] {
-            let size = dims.iter().try_fold(1usize, |size, &dim| {
-                size.checked_mul(dim.next_multiple_of(16))
-            });
-            if size.is_none_or(|size| size > i32::MAX as usize) {
+        let [outputs, inputs, ..] = convolution.weight_dims();
+        let weight = [padded(outputs), inputs, kernel, kernel];
+        for [images, channels, height, width] in [x, convolution.output_dims(), weight] {
+            let dims = [images, padded(channels), height, width];
+            let size = dims
+                .iter()
+                .try_fold(1usize, |size, &dim| size.checked_mul(dim));
+            if size.is_none_or(|size| size >= 1 << 31) {
                 let expected = "fewer than 2³¹ numbers".into();
                 return Err(input::wrong_sizes(OP, "x_dims", &x_dims, expected));
             }
@@ -241,7 +244,7 @@ impl Convolution {
             gradient.argument(),
             partials.into(),
         ];
-        let arguments = [&maps[..], &product.arguments(&tile)].concat();
+        let arguments = [&maps[..], &product.arguments(&tile, true)].concat();
         // SAFETY: the maps have the sizes of the product, and `partials` has room for one part for each block in x.
         unsafe {
             let grid = grid.map(|blocks| blocks as u32);
@@ -250,9 +253,10 @@ impl Convolution {
                 .launch(kernel, grid, [256, 1, 1], shared, &arguments)?;
         }
 
-        /// Numbers that a block sums, in as many threads in x and y: as in `weight_gradient.cuh`.
-        const SUMS: usize = 64;
-        const THREADS: [u32; 3] = [16, 32, 1];
+        // Threads that lie side by side, with four numbers each, and that share the parts: as in
+        // `weight_gradient.cuh`.
+        const COLUMNS: usize = 16;
+        let lanes = grid[0].next_power_of_two().min(32);
         let arguments = [
             partials.into(),
             (grid[0] as i32).into(),
@@ -262,11 +266,12 @@ impl Convolution {
             db.into(),
             i32::from(add).into(),
         ];
-        let blocks = (length + channels).div_ceil(SUMS) as u32;
+        let blocks = (length + channels).div_ceil(4 * COLUMNS) as u32;
+        let threads = [COLUMNS as u32, lanes as u32, 1];
         // SAFETY: there are as many parts of length + channels numbers, and dw and db have room for one.
         unsafe {
             x.gpu()
-                .launch("sum_parts".into(), [blocks, 1, 1], THREADS, 0, &arguments)
+                .launch("sum_parts".into(), [blocks, 1, 1], threads, 0, &arguments)
         }
     }
 
@@ -276,8 +281,8 @@ impl Convolution {
         let [_, outputs, out_height, out_width] = self.output_dims();
         Product {
             images,
-            source: [inputs.next_multiple_of(16), height, width],
-            target: [outputs.next_multiple_of(16), out_height, out_width],
+            source: [padded(inputs), height, width],
+            target: [padded(outputs), out_height, out_width],
             kernel: self.shape.kernel,
             stride: self.shape.stride,
             padding: self.shape.padding,
@@ -314,7 +319,7 @@ impl Convolution {
             self.precision.name()
         );
         let grid = [tile.count(product), product.target[0].div_ceil(channels), 1];
-        let arguments = [arguments, &product.arguments(&tile)].concat();
+        let arguments = [arguments, &product.arguments(&tile, forward)].concat();
         // SAFETY: the caller answers for the arguments; the sizes are those that the tile was made for.
         unsafe {
             gpu.launch(

@@ -64,8 +64,8 @@ impl Tile {
         self.images * self.rows * self.columns
     }
 
-    /// Places of the source under it.
-    fn window(&self, product: &Product, forward: bool) -> usize {
+    /// Rows and columns of the source under an image of it.
+    fn window(&self, product: &Product, forward: bool) -> [usize; 2] {
         let along = |count: usize| {
             if forward {
                 (count - 1) * product.stride + product.kernel
@@ -73,15 +73,25 @@ impl Tile {
                 (count + product.kernel - 2) / product.stride + 1
             }
         };
-        self.images * along(self.rows) * along(self.columns)
+        [self.rows, self.columns].map(along)
+    }
+
+    /// Places of the source under all of it.
+    fn window_places(&self, product: &Product, forward: bool) -> usize {
+        let [rows, columns] = self.window(product, forward);
+        self.images * rows * columns
+    }
+
+    /// Tiles along the height and the width of the target.
+    fn tiles(&self, product: &Product) -> [usize; 2] {
+        let [_, height, width] = product.target;
+        [height.div_ceil(self.rows), width.div_ceil(self.columns)]
     }
 
     /// How many of them there are.
     pub(super) fn count(&self, product: &Product) -> usize {
-        let [_, height, width] = product.target;
-        product.images.div_ceil(self.images)
-            * height.div_ceil(self.rows)
-            * width.div_ceil(self.columns)
+        let [down, across] = self.tiles(product);
+        product.images.div_ceil(self.images) * down * across
     }
 }
 
@@ -124,7 +134,7 @@ impl Product {
                 (chunk, channels)
             };
             let weights = taps * rows * (length + padding);
-            let source = (tile.window(self, forward) + 1) * (chunk + padding);
+            let source = (tile.window_places(self, forward) + 1) * (chunk + padding);
             sums.max((weights + source) * self.element())
         };
         let mut tile = Tile::of_places(self, places);
@@ -157,7 +167,7 @@ impl Product {
         let sums = 8 * self.kernel * self.kernel * 16 * 16 * 4;
         let bytes = |tile: &Tile| {
             let places = tile.places().next_multiple_of(16);
-            of_bias + sums.max(places * (4 + pitch) + tile.window(self, true) * pitch)
+            of_bias + sums.max(places * (4 + pitch) + tile.window_places(self, true) * pitch)
         };
         let mut tile = Tile::of_places(self, 256);
         while bytes(&tile) > LIMIT {
@@ -181,9 +191,13 @@ impl Product {
     }
 
     /// The sizes, as the kernels take them.
-    pub(super) fn arguments(&self, tile: &Tile) -> [Argument; 13] {
+    pub(super) fn arguments(&self, tile: &Tile, forward: bool) -> [Argument; 19] {
         let [source_channels, source_height, source_width] = self.source;
         let [target_channels, target_height, target_width] = self.target;
+        let [window_rows, window_columns] = tile.window(self, forward);
+        let [down, across] = tile.tiles(self);
+        // 2³² / divisor rounded up, and 0 for 1.
+        let per = |divisor: usize| (u32::MAX / divisor as u32).wrapping_add(1) as usize;
         let sizes = [
             self.images,
             source_height,
@@ -197,7 +211,13 @@ impl Product {
             tile.images,
             tile.rows,
             tile.columns,
+            down,
+            across,
             tile.chunk,
+            per(tile.columns),
+            per(tile.rows * tile.columns),
+            per(window_columns),
+            per(window_rows * window_columns),
         ];
         sizes.map(|size| (size as i32).into())
     }
