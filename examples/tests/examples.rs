@@ -137,7 +137,6 @@ fn check_slopes(
     }
     Ok(())
 }
-// ANCHOR_END: slopes
 
 fn norm(x: &Tensor) -> Result<f64> {
     Ok(f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt())
@@ -148,10 +147,11 @@ fn loss(logits: &Tensor) -> Result<f64> {
     let logits = logits.to_dtype(DType::F64)?.squeeze(0)?.to_vec1::<f64>()?;
     Ok(logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[3])
 }
+// ANCHOR_END: slopes
 
 #[test]
 fn what_the_guide_includes_is_there() -> std::io::Result<()> {
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/src");
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
     let chapter = fs::read_to_string(guide.join("own-network.md"))?;
     let includes = chapter.split("{{#include ").skip(1).filter_map(|rest| rest.split_once("}}"));
     let mut found = 0;

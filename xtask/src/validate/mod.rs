@@ -247,7 +247,7 @@ impl Check {
     }
 
     fn run_guide(&self) -> Result<()> {
-        let arguments = ["build", "docs/guide", "--dest-dir", "target/guide"];
+        let arguments = ["build", "docs", "--dest-dir", "target/guide"];
         let Ok(built) = Command::new("mdbook").args(arguments).output() else {
             println!("mdBook is not installed, skipped");
             return Ok(());
