@@ -117,11 +117,15 @@ fn drawing(groups: &[&Group]) -> Option<Drawing> {
 }
 
 fn ticks(places: &[Option<usize>]) -> Vec<(f64, String)> {
-    let text = |place: &Option<usize>| place.map_or("in".into(), |block| block.to_string());
     let ticks = places.iter().enumerate();
     ticks
-        .map(|(index, place)| (index as f64, text(place)))
+        .map(|(index, &place)| (index as f64, place_name(place)))
         .collect()
+}
+
+/// The block before an exit; the entrance of the stage has none.
+fn place_name(place: Option<usize>) -> String {
+    place.map_or("in".into(), |block| block.to_string())
 }
 
 /// The last exits of a split.
@@ -146,7 +150,12 @@ fn series(group: &Group, split: &str, quantity: &Quantity, labelled: bool) -> Ve
                 y: summary.mean,
                 deviation: summary.deviation,
                 hollow: false,
-                note: format!("{}: {}", samples.name, significant(summary.mean, 3)),
+                note: format!(
+                    "exit {}, {split}, {}: {}",
+                    place_name(place),
+                    samples.name,
+                    significant(summary.mean, 3)
+                ),
             })
         });
         Series {
