@@ -56,7 +56,7 @@ impl BlockFigure<'_> {
             let (row, column) = (index / columns, index % columns);
             let corner = (column as f64 * cell.0, row as f64 * cell.1);
             scene.cell(corner, cell, |scene| {
-                self.panel(scene, panel, corner, cell.0)
+                self.panel(scene, panel, corner, cell.0);
             });
         }
         let rows = self.panels.len().div_ceil(columns);
