@@ -9,7 +9,7 @@ use crate::network::{BlockBackward, BlockGradients, LinearizedBlock};
 use crate::resnet::ResNet;
 
 /// The weights are constants.
-const OF_X: Wanted = Wanted {
+pub(crate) const OF_X: Wanted = Wanted {
     x: true,
     weight: false,
 };
