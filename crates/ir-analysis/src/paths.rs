@@ -12,13 +12,14 @@
 //!
 //! What is measured is ‖g_0‖ of each sample. The sum of g_0 over all paths is ∂L/∂h_0.
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use ir_models::LinearizedBlock;
 
 use crate::checked::Checked;
 use crate::draws::{Draws, binomial};
 use crate::error::{Error, Result};
 use crate::probe::norms;
+use crate::recorded::Recorded;
 use crate::results::PathLength;
 use crate::statistics::Moments;
 use crate::trace::{Trace, TracedBlock};
@@ -112,34 +113,6 @@ fn linearized<'a>(
         return Ok(linearized);
     }
     Ok(Box::new(RecordedBlock::new(network, block, traced)?))
-}
-
-/// A function of one tensor as Candle recorded it, to send gradients back through many times.
-struct Recorded {
-    input: Var,
-    output: Tensor,
-}
-
-impl Recorded {
-    fn new(input: &Tensor, function: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let input = Var::from_tensor(input)?;
-        let output = function(&input)?;
-        Ok(Self { input, output })
-    }
-
-    /// The gradient at the input of one at the output: 0 where the output does not depend on it,
-    /// and the same tensor where it is the input.
-    fn back(&self, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        if self.output.id() == self.input.id() {
-            return Ok(gradient.clone());
-        }
-        // The derivative of Σ output · g with g held fixed is g.
-        let mut found = (&self.output * gradient)?.sum_all()?.backward()?;
-        match found.remove(&self.input) {
-            Some(gradient) => Ok(gradient),
-            None => self.input.zeros_like(),
-        }
-    }
 }
 
 /// The three functions of a block, each recorded alone at the values of the whole network's pass.
