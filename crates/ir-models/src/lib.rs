@@ -23,6 +23,7 @@
 //! ```
 
 mod architecture;
+mod backward;
 mod checkpoint;
 mod checksum;
 mod error;
@@ -48,7 +49,7 @@ pub use checkpoint::{Checkpoint, DataDescription, FORMAT_VERSION, Normalization}
 pub use error::{Error, Result};
 pub use layout::{Kind, TensorSpec};
 pub use names::NAMES;
-pub use network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
+pub use network::{Block, BlockBackward, BlockGradients, LinearizedBlock, ResidualNetwork};
 pub use optimizer::{Sgd, WeightDecayCovers};
 pub use pass::TrainingPass;
 pub use resnet::{EPSILON, ResNet};
