@@ -8,6 +8,8 @@
 //! evaluations are the same for both.
 
 mod arena;
+mod backward;
+mod memory;
 mod network;
 mod pass;
 mod trainer;

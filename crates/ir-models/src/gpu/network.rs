@@ -1,13 +1,13 @@
 //! A trained network on a GPU, under the measures.
 
 use candle_core::{Device, Tensor};
-use ir_tensor_ops::gpu::{Buffer, Convolution, Gpu, Linear, Map, NormRule, NormState, Precision};
+use ir_tensor_ops::gpu::{Buffer, Convolution, Gpu, Linear, Map, NormState, Precision};
 
 use super::weights::DeviceWeights;
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::layout::{self, BatchNorm, BlockLayers, Layout};
-use crate::network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
+use crate::network::{Block, BlockBackward, ResidualNetwork};
 use crate::optimizer::Sgd;
 use crate::resnet::{EPSILON, ResNet};
 
@@ -39,18 +39,18 @@ use crate::resnet::{EPSILON, ResNet};
 /// ```
 #[derive(Debug)]
 pub struct Network {
-    gpu: Gpu,
-    architecture: Architecture,
-    layout: Layout,
-    weights: DeviceWeights,
+    pub(super) gpu: Gpu,
+    pub(super) architecture: Architecture,
+    pub(super) layout: Layout,
+    pub(super) weights: DeviceWeights,
     /// The two norms of each block, with the running statistics.
     norms: Vec<[NormState; 2]>,
-    head_norm: NormState,
-    classifier: Linear,
+    pub(super) head_norm: NormState,
+    pub(super) classifier: Linear,
 }
 
 /// Errors of the operations, as the trait gives them.
-type Found<T> = candle_core::Result<T>;
+pub(super) type Found<T> = candle_core::Result<T>;
 
 impl Network {
     /// Takes a network's tensors to the device.
@@ -87,7 +87,7 @@ impl Network {
     }
 
     /// A tensor on the device.
-    fn map(&self, tensor: &Tensor) -> Found<Map> {
+    pub(super) fn map(&self, tensor: &Tensor) -> Found<Map> {
         if tensor.track_op() {
             return Err(candle_core::Error::Msg(
                 "a network on a GPU is not in Candle's record: take its gradients by `block_backward`".into(),
@@ -96,11 +96,11 @@ impl Network {
         Ok(Map::from_tensor(&self.gpu, tensor, Precision::F32)?)
     }
 
-    fn room(&self, dims: [usize; 4]) -> Result<Map> {
+    pub(super) fn room(&self, dims: [usize; 4]) -> Result<Map> {
         Ok(Map::new(&self.gpu, dims, Precision::F32)?)
     }
 
-    fn layers(&self, block: usize) -> Found<(&BlockLayers, &[NormState; 2])> {
+    pub(super) fn layers(&self, block: usize) -> Found<(&BlockLayers, &[NormState; 2])> {
         let found = self.layout.blocks.get(block).zip(self.norms.get(block));
         found.ok_or_else(|| {
             let last = self.norms.len() - 1;
@@ -108,7 +108,7 @@ impl Network {
         })
     }
 
-    fn shape(&self, of: &layout::Convolution, x: [usize; 4]) -> Result<Convolution> {
+    pub(super) fn shape(&self, of: &layout::Convolution, x: [usize; 4]) -> Result<Convolution> {
         let shape = &self.layout.specs[of.weight].shape;
         let (outputs, kernel) = (shape[0], shape[2]);
         Ok(Convolution::new(
@@ -121,7 +121,7 @@ impl Network {
         )?)
     }
 
-    fn convolve(
+    pub(super) fn convolve(
         &self,
         of: &layout::Convolution,
         x: &Map,
@@ -178,7 +178,7 @@ impl Network {
     }
 
     /// Room for the features of as many images.
-    fn features_of(&self, h: &Map) -> Result<Buffer<f32>> {
+    pub(super) fn features_of(&self, h: &Map) -> Result<Buffer<f32>> {
         let [batch, channels, height, width] = h.dims();
         let pooling = self.architecture.head_pooling;
         let features = channels * (height / pooling) * (width / pooling);
@@ -189,85 +189,10 @@ impl Network {
         }
         Ok(Buffer::new(&self.gpu, batch * features)?)
     }
-
-    /// The gradient of a convolution's input, and what is left to do at the norm before it, which it does.
-    fn input_gradient(
-        &self,
-        of: &layout::Convolution,
-        gradient: &Map,
-        x: &Map,
-        norm: Option<&NormState>,
-        added: Option<&Map>,
-    ) -> Result<Map> {
-        let shape = self.shape(of, x.dims())?;
-        let dx = self.room(x.dims())?;
-        let weight = self.weights.convolution(of.weight)?;
-        let Some(norm) = norm else {
-            shape.input_gradient(gradient, &weight, &dx, None)?;
-            return Ok(dx);
-        };
-        let channels = norm.mean.len();
-        let sums = Buffer::new(&self.gpu, 2 * shape.gradient_pieces() * channels)?;
-        shape.input_gradient(gradient, &weight, &dx, Some((x, norm, &sums)))?;
-        self.through_norm(norm, x, added, &dx)?;
-        Ok(dx)
-    }
-
-    /// The gradient of x in place of that behind its norm, whose statistics are constants.
-    fn through_norm(&self, norm: &NormState, x: &Map, added: Option<&Map>, dx: &Map) -> Result<()> {
-        let channels = norm.mean.len();
-        let rule = NormRule {
-            slope: Buffer::zeros(&self.gpu, channels)?,
-            offset: Buffer::zeros(&self.gpu, channels)?,
-        };
-        Ok(norm.gradient_of_x(&rule, dx, x, added, dx)?)
-    }
-
-    fn block_gradients(&self, block: usize, h: &Map, gradient: &Tensor) -> Result<BlockGradients> {
-        let (layers, norms) = self.layers(block)?;
-        let inner = self.convolve(&layers.conv1, h, Some(&norms[0]), None)?;
-        let arriving = self.map(gradient)?;
-        let (of_sum, tensor_of_sum) = if layers.pooled {
-            let dims = self.shape(&layers.conv2, inner.dims())?.output_dims();
-            let spread = self.room(dims)?;
-            arriving.avg_pool2d_gradient(2, &spread)?;
-            let tensor = spread.to_tensor()?;
-            (spread, tensor)
-        } else {
-            (arriving, gradient.clone())
-        };
-        let of_inner =
-            self.input_gradient(&layers.conv2, &of_sum, &inner, Some(&norms[1]), None)?;
-        let through_shortcut = match &layers.shortcut {
-            Some(of) => self.input_gradient(of, &of_sum, h, None, None)?,
-            None => of_sum,
-        };
-        let added = Some(&through_shortcut);
-        let of_h = self.input_gradient(&layers.conv1, &of_inner, h, Some(&norms[0]), added)?;
-        Ok(BlockGradients {
-            sum: tensor_of_sum,
-            h: of_h.to_tensor()?,
-        })
-    }
-
-    fn gradient_of_head(&self, h: &Map, gradient: &Tensor) -> Result<Tensor> {
-        let rows = h.dims()[0];
-        let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
-        let of_logits = Buffer::from_slice(&self.gpu, &gradient)?;
-        let of_features = self.features_of(h)?;
-        self.classifier
-            .gradient_of_x(rows, &of_logits, &of_features)?;
-        let dx = self.room(h.dims())?;
-        let sums = Buffer::new(&self.gpu, 2 * rows * self.head_norm.mean.len())?;
-        let pooling = self.architecture.head_pooling;
-        h.features_gradient(&self.head_norm, pooling, &of_features, &dx, &sums)?;
-        self.through_norm(&self.head_norm, h, None, &dx)?;
-        Ok(dx.to_tensor()?)
-    }
 }
 
 /// An error of this crate, as the trait gives it.
-fn as_candle(error: crate::Error) -> candle_core::Error {
+pub(super) fn as_candle(error: crate::Error) -> candle_core::Error {
     match error {
         crate::Error::Candle(error) => error,
         crate::Error::Operation(error) => error.into(),
@@ -345,17 +270,5 @@ impl ResidualNetwork for Network {
 
     fn block_backward(&self) -> Option<&dyn BlockBackward> {
         Some(self)
-    }
-}
-
-impl BlockBackward for Network {
-    fn gradients(&self, block: usize, h: &Tensor, gradient: &Tensor) -> Found<BlockGradients> {
-        let h = self.map(h)?;
-        self.block_gradients(block, &h, gradient).map_err(as_candle)
-    }
-
-    fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> Found<Tensor> {
-        let h = self.map(h)?;
-        self.gradient_of_head(&h, gradient).map_err(as_candle)
     }
 }

@@ -6,7 +6,7 @@ use ir_tensor_ops::gpu::{
     Descent, EpochOrder, Gpu, Graph, Precision, Progress, ResidentImages, StepState, Stopped,
 };
 
-use super::pass::Pass;
+use super::memory::Pass;
 use super::weights::DeviceWeights;
 use crate::error::{Error, Result};
 use crate::pass::RUNNING_MOMENTUM;
