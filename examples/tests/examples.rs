@@ -149,10 +149,11 @@ fn a_fused_operation_is_found() -> ir_analysis::Result<()> {
     assert_eq!((cut[0].part, cut[0].missing), (Part::Head, 1.0));
     Ok(())
 }
+// ANCHOR_END: slopes
 
 #[test]
 fn what_the_guide_includes_is_there() -> std::io::Result<()> {
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/src");
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide");
     let chapter = fs::read_to_string(guide.join("own-network.md"))?;
     let includes = chapter.split("{{#include ").skip(1).filter_map(|rest| rest.split_once("}}"));
     let mut found = 0;

@@ -309,9 +309,9 @@ pub(crate) enum Device {
 /// Arguments of `ir analyze`.
 #[derive(Debug, Args)]
 pub(crate) struct Analyze {
-    /// A checkpoint of `ir train` or `ir init`; or a ResNet of torchvision, timm or Hugging Face: a
-    /// file of weights (.safetensors, .pth, .bin), a folder with one and its config.json, or a model
-    /// on the hub.
+    /// A checkpoint of `ir train` or `ir init`, or the folder of a run, for its newest; or a ResNet
+    /// of torchvision, timm or Hugging Face: a file of weights (.safetensors, .pth, .bin), a folder
+    /// with one and its config.json, or a model on the hub.
     #[arg(value_name = "CHECKPOINT|FILE|FOLDER|hf:OWNER/NAME")]
     pub(crate) network: PathBuf,
 
