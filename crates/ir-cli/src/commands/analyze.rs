@@ -138,7 +138,9 @@ fn batch_size(arguments: &Analyze, subject: &Subject, images: &Images) -> Result
     let largest = splits.iter().filter_map(|&split| images.len(split)).max();
     let largest = largest.unwrap_or(1);
     let samples = arguments.samples.unwrap_or(largest).min(largest);
-    let footprint = Footprint::of_analysis(subject, images);
+    let measures = arguments.measures.iter();
+    let measures = measures.flat_map(|some| some.0.iter().copied()).collect();
+    let footprint = Footprint::of_analysis(subject, images, &measures, samples);
     let default = || match subject.imported() {
         Some(_) => footprint.default_batch(BATCH),
         None => BATCH,
