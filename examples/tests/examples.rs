@@ -149,7 +149,6 @@ fn a_fused_operation_is_found() -> ir_analysis::Result<()> {
     assert_eq!((cut[0].part, cut[0].missing), (Part::Head, 1.0));
     Ok(())
 }
-// ANCHOR_END: slopes
 
 #[test]
 fn what_the_guide_includes_is_there() -> std::io::Result<()> {

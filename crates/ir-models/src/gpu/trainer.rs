@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use ir_tensor_ops::gpu::{
-    Descent, EpochOrder, Gpu, Graph, Precision, Progress, ResidentImages, StepState, Stopped,
+    Descent, EpochOrder, Gpu, Graph, KernelTime, Precision, Progress, ResidentImages, StepState, Stopped,
 };
 
 use super::memory::Pass;
@@ -159,6 +159,15 @@ impl Trainer {
             self.ahead = false;
         }
         Ok(&self.trainer)
+    }
+
+    /// How long each kernel of the last step took, if steps are recorded with times
+    /// ([`Gpu::time_recordings`](ir_tensor_ops::gpu::Gpu::time_recordings)).
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn step_times(&self) -> Result<Vec<KernelTime>> {
+        Ok(self.step.times()?)
     }
 
     /// The rest of an epoch: a step on each batch. `samples` are the indices of all samples of the epoch in order, and
