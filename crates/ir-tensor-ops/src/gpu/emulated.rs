@@ -3,6 +3,8 @@
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use candle_core::{Storage, Tensor};
+
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
 use crate::error::{Error, Result};
 
@@ -101,6 +103,15 @@ impl Backend for Emulated {
         // SAFETY: the caller says that the memory is there.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
+    }
+
+    /// No tensor lies here.
+    fn borrow(&self, _: &Tensor) -> Result<Option<Allocation>> {
+        Ok(None)
+    }
+
+    fn into_storage(&self, _: Allocation, _: usize) -> Result<Storage> {
+        Err(failed("make a tensor", "its tensors are those of the CPU"))
     }
 
     unsafe fn launch(&self, launch: Launch) -> Result<()> {

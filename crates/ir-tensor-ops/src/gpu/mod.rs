@@ -20,6 +20,7 @@ mod map;
 mod norm;
 mod pool;
 mod step;
+pub(crate) mod tensors;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
