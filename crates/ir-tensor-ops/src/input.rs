@@ -195,6 +195,18 @@ pub(crate) fn vector(
         .to_vec())
 }
 
+/// As [`vector`], from any device: what the CPU computes with even where it is for a GPU.
+pub(crate) fn parameters(
+    op: &'static str,
+    argument: &'static str,
+    tensor: &Tensor,
+    length: usize,
+) -> Result<Vec<f32>> {
+    check_shape(op, argument, tensor, &[length])?;
+    check_dtype(op, argument, tensor, DType::F32)?;
+    Ok(tensor.to_vec1()?)
+}
+
 /// The labels of a batch, each below `classes`, on the device of its logits.
 pub(crate) fn labels(
     op: &'static str,

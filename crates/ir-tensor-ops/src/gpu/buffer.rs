@@ -190,6 +190,12 @@ impl Buffer<f32> {
         unsafe { self.gpu.launch_for(self.length, "fill".into(), &arguments) }
     }
 
+    /// The first numbers of it, without the others.
+    pub(super) fn shortened(mut self, length: usize) -> Self {
+        self.length = self.length.min(length);
+        self
+    }
+
     /// The numbers as the storage of a tensor: a copy for one of the CPU, the memory itself for one of this GPU.
     pub(crate) fn into_storage(self, device: &Device) -> Result<Storage> {
         if device.is_cpu() {

@@ -12,6 +12,7 @@ enum Function {
     Add,
     Relu,
     ReluGradient,
+    Copy,
 }
 
 /// x + y.
@@ -32,6 +33,11 @@ pub(crate) fn relu_backward(
     gradient: (&'static str, &Tensor),
 ) -> Result<Tensor> {
     elementwise(gpu, op, Function::ReluGradient, x, gradient)?.tensor()
+}
+
+/// x itself, in memory of its own.
+pub(crate) fn copy(gpu: &Gpu, op: &'static str, x: &Tensor) -> Result<Output> {
+    elementwise(gpu, op, Function::Copy, x, ("x", x))
 }
 
 /// f(xᵢ, yᵢ) for every element; y comes with its name.

@@ -6,14 +6,16 @@
 
 pub(crate) mod classifier;
 pub(crate) mod elementwise;
+pub(crate) mod norm;
 pub(crate) mod per_sample;
+pub(crate) mod pool;
 
 #[cfg(feature = "emulation")]
 use std::cell::RefCell;
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::{Buffer, Gpu};
+use super::{Buffer, Gpu, Map, Precision};
 use crate::error::Result;
 use crate::input::{self, Input, Output};
 
@@ -111,6 +113,23 @@ impl<'a> Call<'a> {
     ) -> Result<Buffer<f32>> {
         input::check_shape(self.op, argument, tensor, shape)?;
         self.numbers(argument, tensor)
+    }
+
+    /// An argument `[N, C, H, W]` as a map.
+    fn map(&self, argument: &'static str, tensor: &Tensor) -> Result<Map> {
+        input::check_device(self.op, argument, tensor, self.device)?;
+        input::check_dtype(self.op, argument, tensor, DType::F32)?;
+        Map::from_tensor(self.gpu, tensor, Precision::F32)
+    }
+
+    /// Room for a result `[N, C, H, W]`.
+    fn new_map(&self, dims: [usize; 4]) -> Result<Map> {
+        Map::new(self.gpu, dims, Precision::F32)
+    }
+
+    /// A map as a result.
+    fn map_output(&self, map: &Map) -> Result<Output> {
+        self.output(map.to_buffer()?, &map.dims())
     }
 
     /// The labels of a batch, each below `classes`.
