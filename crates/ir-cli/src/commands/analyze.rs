@@ -88,10 +88,12 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
 
 /// The subject's network on the GPU, if there is one in use.
 fn on_a_gpu(target: &Target, subject: &Subject) -> Result<Option<Box<dyn ResidualNetwork>>> {
-    match (target, &subject.source) {
-        (Target::Cpu, _) => Ok(None),
-        (_, Source::Ours { network, .. }) => target.network(network),
-        (_, Source::Imported(_)) => bail!(
+    if matches!(target, Target::Cpu) {
+        return Ok(None);
+    }
+    match &subject.source {
+        Source::Ours { network, .. } => target.network(network),
+        Source::Imported(_) => bail!(
             "--device cuda: {} is not of `ir train`, and only such networks are analysed on a GPU; use --device cpu",
             subject.file.display()
         ),
@@ -258,12 +260,8 @@ impl Analysis<'_> {
         let spinner =
             progress::spinner("choosing the scale of the unrolled block on the training split");
         let batches = self.batches(SplitName::Train)?.map(data::pair);
-        let choice = ir_analysis::choose_scale(
-            self.network,
-            batches,
-            &SCALES,
-            self.arguments.unroll_steps,
-        )?;
+        let choice =
+            ir_analysis::choose_scale(self.network, batches, &SCALES, self.arguments.unroll_steps)?;
         spinner.finish_and_clear();
         Ok(Some(choice.scale))
     }

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::input::{Input, Output};
 use crate::parallel::{self, PIECE};
@@ -22,7 +23,9 @@ use crate::parallel::{self, PIECE};
 /// # }
 /// ```
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    elementwise("add", x, ("y", y), |x, y| x + y)?.tensor()
+    const OP: &str = "add";
+    on_gpu!(x, elementwise::add(OP, x, y));
+    elementwise(OP, x, ("y", y), |x, y| x + y)?.tensor()
 }
 
 /// max(x, 0), on all threads; NaN stays NaN. x is f32 on the CPU, of any shape.
@@ -46,7 +49,9 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// [`relu`], to be recorded.
 pub(crate) fn relu_output(x: &Tensor) -> Result<Output> {
-    elementwise("relu", x, ("x", x), |x, _| if x < 0. { 0. } else { x })
+    const OP: &str = "relu";
+    on_gpu!(x, elementwise::relu(OP, x));
+    elementwise(OP, x, ("x", x), |x, _| if x < 0. { 0. } else { x })
 }
 
 /// The gradient of [`relu`] from ∂L/∂y: 0 where x ≤ 0, as in PyTorch. y = relu(x) does in place of
@@ -68,15 +73,9 @@ pub(crate) fn relu_output(x: &Tensor) -> Result<Output> {
 /// ```
 pub fn relu_backward(x: &Tensor, grad_output: &Tensor) -> Result<Tensor> {
     let gradient = ("grad_output", grad_output);
-    elementwise(
-        "relu_backward",
-        x,
-        gradient,
-        |x, g| {
-            if x <= 0. { 0. } else { g }
-        },
-    )?
-    .tensor()
+    const OP: &str = "relu_backward";
+    on_gpu!(x, elementwise::relu_backward(OP, x, gradient));
+    elementwise(OP, x, gradient, |x, g| if x <= 0. { 0. } else { g })?.tensor()
 }
 
 /// f(xᵢ, yᵢ) for every element; y comes with its name.

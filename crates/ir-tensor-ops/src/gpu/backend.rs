@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use candle_core::{Storage, Tensor};
+
 use crate::error::Result;
 
 /// An address in the memory of a device.
@@ -14,7 +16,10 @@ pub(super) type Address = u64;
 pub(super) struct Allocation {
     pub(super) address: Address,
     /// What gives the memory back when it is dropped.
-    #[expect(dead_code, reason = "it is only there to be dropped")]
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "it is only there to be dropped")
+    )]
     pub(super) owner: Box<dyn Owner>,
 }
 
@@ -121,6 +126,12 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     /// # Safety
     /// As [`Backend::write`].
     unsafe fn read(&self, from: Address, to: &mut [u8]) -> Result<()>;
+
+    /// The memory of a contiguous tensor, which stays the tensor's; `None` if it does not lie on this device.
+    fn borrow(&self, tensor: &Tensor) -> Result<Option<Allocation>>;
+
+    /// Storage for a tensor on this device that takes over memory of its own, which holds as many f32.
+    fn into_storage(&self, memory: Allocation, length: usize) -> Result<Storage>;
 
     /// Puts a kernel into the queue.
     ///

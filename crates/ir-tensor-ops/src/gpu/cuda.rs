@@ -1,15 +1,20 @@
 //! An NVIDIA GPU: the stream of a Candle device, and the kernels loaded into its context.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::Device;
+use candle_core::backend::BackendDevice;
+use candle_core::cuda_backend::{CudaStorageSlice, DeviceId};
+use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
 use cudarc::driver::{
-    CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaStream, DevicePtr, DriverError, result, sys,
+    CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError,
+    result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
+use super::Gpu;
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
 use crate::error::{Error, Result};
 
@@ -19,6 +24,7 @@ const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"
 /// A GPU with the stream on which Candle's own operations run, so that both keep one order.
 #[derive(Debug)]
 pub(super) struct Cuda {
+    device: CudaDevice,
     stream: Arc<CudaStream>,
     module: Arc<CudaModule>,
     /// Each with the bytes of dynamic shared memory that it may take.
@@ -32,12 +38,14 @@ type Mark = (String, CudaEvent);
 
 impl Cuda {
     pub(super) fn new(device: &Device) -> Result<Self> {
-        let stream = device.as_cuda_device()?.cuda_stream();
+        let device = device.as_cuda_device()?.clone();
+        let stream = device.cuda_stream();
         let module = stream
             .context()
             .load_module(Ptx::from_binary(KERNELS.to_vec()))
             .map_err(|error| failed("loading the kernels", &error))?;
         Ok(Self {
+            device,
             stream,
             module,
             functions: Mutex::default(),
@@ -114,6 +122,18 @@ fn failed(action: &str, error: &DriverError) -> Error {
     }
 }
 
+/// The GPU of a Candle device; made once, when it is first asked for.
+pub(super) fn gpu_of(device: &CudaDevice) -> Result<Gpu> {
+    static KNOWN: Mutex<Vec<(DeviceId, Gpu)>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, gpu)) = known.iter().find(|(id, _)| *id == device.id()) {
+        return Ok(gpu.clone());
+    }
+    let gpu = Gpu::new(&Device::Cuda(device.clone()))?;
+    known.push((device.id(), gpu.clone()));
+    Ok(gpu)
+}
+
 impl Backend for Cuda {
     fn name(&self) -> String {
         let name = self.stream.context().name();
@@ -121,8 +141,10 @@ impl Backend for Cuda {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Allocation> {
+        // Counted in f32, so that it can become the memory of a tensor.
+        let length = bytes.div_ceil(size_of::<f32>()).max(1);
         // SAFETY: whoever takes the memory is told that it may hold anything.
-        let slice = unsafe { self.stream.alloc::<u8>(bytes.max(1)) };
+        let slice = unsafe { self.stream.alloc::<f32>(length) };
         let slice = slice.map_err(|error| failed("taking memory", &error))?;
         let address = slice.device_ptr(&self.stream).0;
         Ok(Allocation {
@@ -145,6 +167,45 @@ impl Backend for Cuda {
         let copied = unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) };
         copied.map_err(|error| failed("copying from the device", &error))?;
         self.wait()
+    }
+
+    fn borrow(&self, tensor: &Tensor) -> Result<Option<Allocation>> {
+        match tensor.device() {
+            Device::Cuda(device) if device.same_device(&self.device) => {}
+            _ => return Ok(None),
+        }
+        let tensor = tensor.contiguous()?;
+        let address = {
+            let (storage, layout) = tensor.storage_and_layout();
+            let Storage::Cuda(CudaStorage { slice, .. }) = &*storage else {
+                return Ok(None);
+            };
+            let start = layout.start_offset() * tensor.dtype().size_in_bytes();
+            let address = match slice {
+                CudaStorageSlice::F32(slice) => slice.device_ptr(&self.stream).0,
+                CudaStorageSlice::U32(slice) => slice.device_ptr(&self.stream).0,
+                _ => return Ok(None),
+            };
+            address + start as Address
+        };
+        Ok(Some(Allocation {
+            address,
+            owner: Box::new(tensor),
+        }))
+    }
+
+    fn into_storage(&self, memory: Allocation, length: usize) -> Result<Storage> {
+        let owner: Box<dyn Any> = memory.owner;
+        match owner.downcast::<CudaSlice<f32>>() {
+            Ok(slice) if slice.len() >= length => Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(
+                *slice,
+                self.device.clone(),
+            ))),
+            _ => Err(Error::Gpu {
+                action: "CUDA: making a tensor".into(),
+                reason: "the memory is not as large, or is another tensor's".into(),
+            }),
+        }
     }
 
     unsafe fn launch(&self, launch: Launch) -> Result<()> {

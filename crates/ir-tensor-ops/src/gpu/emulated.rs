@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use candle_core::{Storage, Tensor};
+
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
 use crate::error::{Error, Result};
 
@@ -107,6 +109,15 @@ impl Backend for Emulated {
         Ok(())
     }
 
+    /// No tensor lies here.
+    fn borrow(&self, _: &Tensor) -> Result<Option<Allocation>> {
+        Ok(None)
+    }
+
+    fn into_storage(&self, _: Allocation, _: usize) -> Result<Storage> {
+        Err(failed("make a tensor", "its tensors are those of the CPU"))
+    }
+
     unsafe fn launch(&self, launch: Launch) -> Result<()> {
         if let Some(recorded) = &mut *lock(&self.recorded) {
             recorded.push(launch);
@@ -165,7 +176,9 @@ impl Recording for Recorded {
     fn times(&self) -> Result<Vec<(String, f32)>> {
         let milliseconds = lock(&self.milliseconds);
         let times = self.launches.iter().zip(&*milliseconds);
-        Ok(times.map(|(launch, &time)| (launch.kernel.clone(), time)).collect())
+        Ok(times
+            .map(|(launch, &time)| (launch.kernel.clone(), time))
+            .collect())
     }
 }
 

@@ -21,6 +21,7 @@ mod map;
 mod norm;
 mod pool;
 mod step;
+pub(crate) mod tensors;
 mod tile;
 mod weights;
 
