@@ -98,6 +98,10 @@ pub(super) fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
 fn facts(run: &Run) -> Vec<(String, String)> {
     let info = &run.info;
     let (optimizer, machine) = (&info.optimizer, &info.machine);
+    let gpu = machine
+        .gpu
+        .as_ref()
+        .map(|_| format!("{}; ", machine.device()));
     let rates: Vec<String> = optimizer
         .learning_rate
         .iter()
@@ -147,8 +151,12 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         (
             "machine",
             format!(
-                "{}, {} cores, {} threads, {}",
-                machine.cpu, machine.cores, machine.threads, machine.instruction_set
+                "{}{}, {} cores, {} threads, {}",
+                gpu.unwrap_or_default(),
+                machine.cpu,
+                machine.cores,
+                machine.threads,
+                machine.instruction_set
             ),
         ),
     ];

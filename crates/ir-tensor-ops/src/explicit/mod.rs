@@ -9,17 +9,18 @@
 //! bits for any number of threads. Errors are those of [`Error`](crate::Error): `Shape`,
 //! `DType` and `Device` for tensors, `Setting` for strides, paddings and kernel sizes.
 
-mod add;
 mod convolution;
+mod elementwise;
 mod linear;
 mod loss;
 mod norm_relu;
 mod norm_relu_convolution;
 mod pool;
 
-pub use add::add;
 pub(crate) use convolution::conv2d_output;
 pub use convolution::{Conv2dGradients, Wanted, conv2d, conv2d_backward};
+pub(crate) use elementwise::relu_output;
+pub use elementwise::{add, relu, relu_backward};
 pub(crate) use linear::linear_output;
 pub use linear::{LinearGradients, linear, linear_backward};
 pub(crate) use loss::cross_entropy_output;

@@ -4,9 +4,9 @@ use candle_core::{Device, Tensor};
 use half::bf16;
 
 use super::backend::Argument;
-use super::{Buffer, Gpu};
+use super::{Buffer, Gpu, tensors};
 use crate::error::Result;
-use crate::input::{self, Input};
+use crate::input::{self, Output};
 
 /// What the numbers of activations and weights are stored as; sums are in f32 either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,15 +92,15 @@ impl Map {
         Ok(Self { numbers, dims })
     }
 
-    /// A copy of a tensor `[N, C, H, W]`.
+    /// A copy of a tensor `[N, C, H, W]` of f32, which lies on this GPU or the CPU.
     ///
     /// # Errors
     /// `Shape`, `DType` or `Device`, and those of [`Map::new`].
     pub fn from_tensor(gpu: &Gpu, tensor: &Tensor, precision: Precision) -> Result<Self> {
         const OP: &str = "Map::from_tensor";
         let dims = input::dims(OP, "tensor", tensor, "[N, C, H, W]")?;
+        let values = tensors::numbers(gpu, OP, "tensor", tensor)?;
         let map = Self::new(gpu, dims, precision)?;
-        let values = Buffer::from_slice(gpu, &Input::new(OP, "tensor", tensor)?.values())?;
         map.reorder("to_map", &[(&values).into(), map.argument()])?;
         Ok(map)
     }
@@ -110,13 +110,22 @@ impl Map {
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu).
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let values = Buffer::<f32>::new(self.gpu(), self.dims.iter().product())?;
+        self.to_tensor_on(&Device::Cpu)
+    }
+
+    /// A copy as a tensor on the CPU, or on the Candle device of this GPU, which it then does not leave.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu), also for another device.
+    pub fn to_tensor_on(&self, device: &Device) -> Result<Tensor> {
+        Output::of_buffer(self.to_buffer()?, device, &self.dims)?.tensor()
+    }
+
+    /// The numbers in the order of a tensor.
+    pub(super) fn to_buffer(&self) -> Result<Buffer<f32>> {
+        let values = Buffer::new(self.gpu(), self.dims.iter().product())?;
         self.reorder("from_map", &[self.argument(), (&values).into()])?;
-        Ok(Tensor::from_vec(
-            values.to_vec()?,
-            self.dims.to_vec(),
-            &Device::Cpu,
-        )?)
+        Ok(values)
     }
 
     /// N, C, H and W.
