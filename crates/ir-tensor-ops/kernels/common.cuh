@@ -6,10 +6,15 @@
 
 #ifdef EMULATION
 #include "emulation.h"
+#define UNROLL
+#define UNROLL_BY(times)
 #else
 #include <cuda_bf16.h>
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
 #define REGISTER(kernel)
+#define PRAGMA(text) _Pragma(#text)
+#define UNROLL PRAGMA(unroll)
+#define UNROLL_BY(times) PRAGMA(unroll times)
 #endif
 
 #include <stdint.h>
@@ -35,6 +40,14 @@ __device__ inline void store(bf16 *to, float x) {
 #else
     to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
 #endif
+}
+
+// A number as it comes back when it is stored.
+template <typename T>
+__device__ inline float rounded(float x) {
+    T stored;
+    store(&stored, x);
+    return load(stored);
 }
 
 // Numbers that lie side by side and are read and written together.
@@ -85,6 +98,12 @@ __device__ inline void store_wide(bf16 *to, const float *from) {
     extern "C" __global__ void name parameters; \
     REGISTER(name)                              \
     extern "C" __global__ void name parameters
+
+// As KERNEL, for blocks of `threads` of which `blocks` are to fit on a multiprocessor.
+#define BOUNDED_KERNEL(name, threads, blocks, parameters)                   \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name parameters; \
+    REGISTER(name)                                                                 \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name parameters
 
 // The sum of `value` over the threads of a block, in a fixed order, given to all of them. `threads` is a power
 // of two, the size of the block, and `room` has as many places.

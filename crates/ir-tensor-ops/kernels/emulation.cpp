@@ -50,6 +50,7 @@ static bool release(State &state, unsigned first, unsigned last, Wait what) {
 // Runs one block; false if its threads wait for one another for ever.
 static bool run_block(State &state, bool reverse) {
     unsigned count = threads(state);
+    for (unsigned i = 0; i < count; i++) state.fibers[i].copies.clear();
     for (unsigned i = 0; i < count; i++) {
         Fiber &fiber = state.fibers[i];
         getcontext(&fiber.context);

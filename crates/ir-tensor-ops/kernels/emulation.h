@@ -12,6 +12,9 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <vector>
+
+
 #define __global__
 #define __device__
 #define __host__
@@ -33,9 +36,18 @@ enum Wait { NOTHING, WARP, BLOCK, END };
 constexpr unsigned MAX_THREADS = 1024;
 constexpr size_t STACK = 64 << 10;
 
+// A copy of 16 bytes that is under way, as one of a group.
+struct Copy {
+    void *to;
+    const void *from;
+    int group;
+};
+
 struct Fiber {
     ucontext_t context;
     Wait wait;
+    std::vector<Copy> copies;
+    int groups = 0;
 };
 
 struct State {
@@ -117,6 +129,93 @@ T exchange(T value, unsigned lane) {
     emulation::wait(emulation::WARP);
     return found;
 }
+
+namespace emulation {
+
+// What the threads of this warp give, by their place in the warp; valid until the warp waits again.
+template <typename T>
+const unsigned char (*give(const T &value))[64] {
+    static_assert(sizeof(T) <= sizeof(State::exchange[0]), "too large to exchange");
+    memcpy(state->exchange[state->current], &value, sizeof(T));
+    wait(WARP);
+    return state->exchange + state->current / 32 * 32;
+}
+
+template <typename T>
+T given(const unsigned char (*found)[64], unsigned lane) {
+    T value;
+    memcpy(&value, found[lane], sizeof(T));
+    return value;
+}
+
+// See `matrix.cuh`.
+inline void load_matrices(uint32_t (&to)[4], const void *row, bool transposed) {
+    unsigned lane = state->current % 32;
+    auto rows = give((const char *)row);
+    for (unsigned matrix = 0; matrix < 4; matrix++) {
+        to[matrix] = 0;
+        for (unsigned half = 0; half < 2; half++) {
+            unsigned across = lane % 4 * 2 + half, down = lane / 4;
+            if (transposed) {
+                unsigned swap = across;
+                across = down, down = swap;
+            }
+            uint16_t number;
+            memcpy(&number, given<const char *>(rows, matrix * 8 + down) + 2 * across, 2);
+            to[matrix] |= (uint32_t)number << 16 * half;
+        }
+    }
+    wait(WARP);
+}
+
+// The registers of A and B that a lane has. Register r of A: rows lane/4 + 8 (r % 2), columns 2 (lane % 4) + 8 (r / 2)
+// and the next; of B: rows 2 (lane % 4) + 8 r and the next, column lane/4.
+struct Fragments {
+    uint32_t a[4], b[2];
+};
+
+inline float half_of(uint32_t pair, unsigned which) {
+    uint32_t bits = which ? pair & 0xffff0000 : pair << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+// See `matrix.cuh`.
+inline void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    unsigned lane = state->current % 32;
+    auto found = give(Fragments{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            Fragments left = given<Fragments>(found, row * 4 + k % 8 / 2);
+            Fragments right = given<Fragments>(found, column * 4 + k % 8 / 2);
+            sums[i] += half_of(left.a[i / 2 + k / 8 * 2], k % 2) * half_of(right.b[k / 8], k % 2);
+        }
+    }
+    wait(WARP);
+}
+
+// A copy happens as late as it may, so that what does not wait for it finds nothing.
+inline void begin_copy(void *to, const void *from) {
+    Fiber &fiber = state->fibers[state->current];
+    fiber.copies.push_back({to, from, fiber.groups});
+}
+
+inline void end_group() { state->fibers[state->current].groups++; }
+
+inline void wait_for_groups(int later) {
+    Fiber &fiber = state->fibers[state->current];
+    std::vector<Copy> left;
+    for (const Copy &copy : fiber.copies)
+        if (copy.group < fiber.groups - later)
+            memcpy(copy.to, copy.from, 16);
+        else
+            left.push_back(copy);
+    fiber.copies = left;
+}
+
+}  // namespace emulation
 
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int mask) {

@@ -1,5 +1,9 @@
 // All kernels, as one unit of compilation.
 #include "common.cuh"
+#include "matrix.cuh"
+#include "convolution_tile.cuh"
+#include "convolution.cuh"
+#include "weight_gradient.cuh"
 #include "fill.cuh"
 #include "layout.cuh"
 #include "norm.cuh"

@@ -26,7 +26,8 @@ pub(super) struct Cuda {
     device: CudaDevice,
     stream: Arc<CudaStream>,
     module: Arc<CudaModule>,
-    functions: Mutex<HashMap<String, CudaFunction>>,
+    /// Each with the bytes of dynamic shared memory that it may take.
+    functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
 }
 
 impl Cuda {
@@ -55,21 +56,25 @@ impl Cuda {
             .functions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = functions.get(&launch.kernel) {
-            return Ok(function.clone());
-        }
-        let function = self
-            .module
-            .load_function(&launch.kernel)
-            .map_err(|error| failed(&launch.kernel, &error))?;
+        let (function, shared_bytes) = match functions.get(&launch.kernel) {
+            Some(found) => found.clone(),
+            None => {
+                let function = self.module.load_function(&launch.kernel);
+                (
+                    function.map_err(|error| failed(&launch.kernel, &error))?,
+                    48 << 10,
+                )
+            }
+        };
         // Above 48 KiB a kernel has to ask for shared memory; what a launch takes is still its own.
         let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        if launch.shared_bytes > 48 << 10 {
+        if launch.shared_bytes > shared_bytes {
             function
                 .set_attribute(most, launch.shared_bytes as i32)
                 .map_err(|error| failed(&launch.kernel, &error))?;
         }
-        functions.insert(launch.kernel.clone(), function.clone());
+        let shared_bytes = shared_bytes.max(launch.shared_bytes);
+        functions.insert(launch.kernel.clone(), (function.clone(), shared_bytes));
         Ok(function)
     }
 

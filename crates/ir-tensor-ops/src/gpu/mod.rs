@@ -11,6 +11,7 @@
 mod backend;
 mod buffer;
 mod classifier;
+mod convolution;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "emulation")]
@@ -21,6 +22,8 @@ mod norm;
 mod pool;
 mod step;
 pub(crate) mod tensors;
+mod tile;
+mod weights;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,10 +31,12 @@ use backend::{Allocation, Argument, Backend, Launch, Recording};
 
 pub use buffer::{Buffer, Element};
 pub use classifier::{Linear, Losses};
+pub use convolution::Convolution;
 pub use images::{EpochOrder, ResidentImages};
 pub use map::{Map, Precision};
 pub use norm::{NormRule, NormState};
 pub use step::{Descent, Parameters, Progress, Sources, StepState, Stopped};
+pub use weights::Weights;
 
 use crate::error::Result;
 
