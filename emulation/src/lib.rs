@@ -1,7 +1,8 @@
 //! What the tests of the GPU's way share: emulated devices, and how results are compared.
 
-use candle_core::Tensor;
-use ir_tensor_ops::gpu::Gpu;
+use candle_core::{Device, Tensor};
+use ir_tensor_ops::{gpu::Gpu, random};
+use rand::Rng;
 
 /// The emulated devices, whose threads take turns in opposite orders. Empty, with a line on stderr, where there
 /// was no C++ compiler: the tests then have nothing to run on.
@@ -13,6 +14,19 @@ pub fn gpus() -> Vec<Gpu> {
         eprintln!("skipped: no C++ compiler, and so no emulated GPU");
     }
     found
+}
+
+/// Numbers from −1 to 1, the same every time for a shape and a seed.
+///
+/// # Errors
+/// Candle's.
+pub fn uniform(shape: &[usize], seed: u64) -> candle_core::Result<Tensor> {
+    let mut stream = random::stream(seed, 0, 0, 0);
+    let count = shape.iter().product();
+    let values: Vec<f32> = std::iter::repeat_with(|| stream.random_range(-1f32..1.))
+        .take(count)
+        .collect();
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
 /// ‖x − y‖ / ‖y‖, and infinity where it is not defined.

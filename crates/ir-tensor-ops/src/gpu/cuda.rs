@@ -15,6 +15,7 @@ use cudarc::nvrtc::Ptx;
 
 use super::Gpu;
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
+use super::cudnn::Handle;
 use crate::error::{Error, Result};
 
 /// The kernels, compiled by build.rs.
@@ -28,6 +29,7 @@ pub(super) struct Cuda {
     module: Arc<CudaModule>,
     /// Each with the bytes of dynamic shared memory that it may take.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
+    cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
 }
 
 impl Cuda {
@@ -43,7 +45,20 @@ impl Cuda {
             stream,
             module,
             functions: Mutex::default(),
+            cudnn: Mutex::default(),
         })
+    }
+
+    /// cuDNN on this stream; started when it is first asked for.
+    pub(super) fn cudnn(&self) -> Result<Arc<Mutex<Handle>>> {
+        let mut cudnn = self.cudnn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*cudnn {
+            return Ok(Arc::clone(handle));
+        }
+        self.bind()?;
+        let handle = Arc::new(Mutex::new(Handle::new(self)?));
+        *cudnn = Some(Arc::clone(&handle));
+        Ok(handle)
     }
 
     /// The stream that everything runs on.
@@ -78,7 +93,7 @@ impl Cuda {
         Ok(function)
     }
 
-    fn bind(&self) -> Result<()> {
+    pub(super) fn bind(&self) -> Result<()> {
         let bound = self.stream.context().bind_to_thread();
         bound.map_err(|error| failed("choosing the device", &error))
     }
