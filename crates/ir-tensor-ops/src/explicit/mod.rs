@@ -27,6 +27,8 @@ pub(crate) use loss::cross_entropy_output;
 pub use loss::{cross_entropy, cross_entropy_backward};
 pub use norm_relu::{NormReluGradients, norm_relu, norm_relu_backward};
 pub(crate) use norm_relu::{norm_backward, norm_output, through_norm};
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+pub(crate) use norm_relu_convolution::Arguments as NormReluConv2dArguments;
 pub use norm_relu_convolution::{
     NormReluConv2dGradients, norm_relu_conv2d, norm_relu_conv2d_backward,
     norm_relu_conv2d_with_statistics,

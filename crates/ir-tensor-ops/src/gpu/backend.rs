@@ -65,6 +65,12 @@ impl Argument {
         self.bytes.as_ptr().cast_mut().cast()
     }
 
+    /// The address that it holds.
+    #[cfg(feature = "cuda")]
+    pub(super) fn held_address(&self) -> Address {
+        Address::from_ne_bytes(self.bytes)
+    }
+
     /// The memory that it leads to.
     pub(super) fn memory(&self) -> Option<&Arc<Allocation>> {
         self.memory.as_ref()

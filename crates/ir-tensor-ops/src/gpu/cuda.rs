@@ -16,6 +16,7 @@ use cudarc::nvrtc::Ptx;
 
 use super::Gpu;
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
+use super::cudnn::Handle;
 use crate::error::{Error, Result};
 
 /// The kernels, compiled by build.rs.
@@ -31,6 +32,7 @@ pub(super) struct Cuda {
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
     /// While a graph is recorded with times: an event before the first launch and one behind each.
     marks: Mutex<Option<Vec<Mark>>>,
+    cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
 }
 
 /// A point in a graph, with the kernel before it.
@@ -50,6 +52,7 @@ impl Cuda {
             module,
             functions: Mutex::default(),
             marks: Mutex::default(),
+            cudnn: Mutex::default(),
         })
     }
 
@@ -75,6 +78,18 @@ impl Cuda {
         recorded.map_err(|error| failed("recording an event", &error))?;
         marks.push((kernel.into(), event));
         Ok(())
+    }
+
+    /// cuDNN on this stream; started when it is first asked for.
+    pub(super) fn cudnn(&self) -> Result<Arc<Mutex<Handle>>> {
+        let mut cudnn = self.cudnn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*cudnn {
+            return Ok(Arc::clone(handle));
+        }
+        self.bind()?;
+        let handle = Arc::new(Mutex::new(Handle::new(self)?));
+        *cudnn = Some(Arc::clone(&handle));
+        Ok(handle)
     }
 
     /// The stream that everything runs on.
@@ -109,7 +124,7 @@ impl Cuda {
         Ok(function)
     }
 
-    fn bind(&self) -> Result<()> {
+    pub(super) fn bind(&self) -> Result<()> {
         let bound = self.stream.context().bind_to_thread();
         bound.map_err(|error| failed("choosing the device", &error))
     }

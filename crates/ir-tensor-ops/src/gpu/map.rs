@@ -92,6 +92,16 @@ impl Map {
         Ok(Self { numbers, dims })
     }
 
+    /// One of zeros.
+    #[cfg(feature = "cuda")]
+    pub(super) fn zeros(gpu: &Gpu, dims: [usize; 4], precision: Precision) -> Result<Self> {
+        let numbers = match precision {
+            Precision::F32 => Numbers::F32(Buffer::zeros(gpu, size(dims))?),
+            Precision::Bf16 => Numbers::Bf16(Buffer::zeros(gpu, size(dims))?),
+        };
+        Ok(Self { numbers, dims })
+    }
+
     /// A copy of a tensor `[N, C, H, W]` of f32, which lies on this GPU or the CPU.
     ///
     /// # Errors
@@ -190,18 +200,33 @@ impl Map {
     }
 
     fn reorder(&self, kernel: &str, ends: &[Argument]) -> Result<()> {
-        let [images, channels, height, width] = self.dims;
-        let sizes = [images, channels, self.padded_channels(), height * width];
-        let sizes = sizes.map(|size| (size as i32).into());
-        let kernel = format!("{kernel}_{}", self.precision().name());
-        let threads = size(self.dims);
-        // SAFETY: the kernel reads and writes N·C·H·W numbers of the tensor and as many with padding of
-        // the map; both ends are as large.
-        unsafe {
-            self.gpu()
-                .launch_for(threads, kernel, &[ends, &sizes].concat())
-        }
+        // SAFETY: the tensor has N·C·H·W numbers and the map as many with padding.
+        unsafe { reorder(self.gpu(), kernel, self.precision(), ends, self.dims) }
     }
+}
+
+/// Starts `to_map` or `from_map` with a tensor of these dimensions and a map.
+///
+/// # Safety
+/// As [`Gpu::launch`]; the ends have as many numbers, those of the map with padded channels.
+pub(super) unsafe fn reorder(
+    gpu: &Gpu,
+    kernel: &str,
+    precision: Precision,
+    ends: &[Argument],
+    dims: [usize; 4],
+) -> Result<()> {
+    let [images, channels, height, width] = dims;
+    let sizes = [
+        images,
+        channels,
+        channels.next_multiple_of(GROUP),
+        height * width,
+    ];
+    let sizes = sizes.map(|size| (size as i32).into());
+    let kernel = format!("{kernel}_{}", precision.name());
+    // SAFETY: the caller answers for the ends.
+    unsafe { gpu.launch_for(size(dims), kernel, &[ends, &sizes].concat()) }
 }
 
 /// Numbers of a map with its padding.

@@ -14,6 +14,8 @@ mod classifier;
 mod convolution;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod cudnn;
 #[cfg(feature = "emulation")]
 mod emulated;
 mod images;
@@ -33,6 +35,8 @@ use backend::{Allocation, Argument, Backend, Launch, Recording};
 pub use buffer::{Buffer, Element};
 pub use classifier::{Linear, Losses};
 pub use convolution::Convolution;
+#[cfg(feature = "cuda")]
+pub use cudnn::{CudnnConvolution, Seconds};
 pub use images::{EpochOrder, ResidentImages};
 pub use map::{Map, Precision};
 pub use norm::{NormRule, NormState};

@@ -5,6 +5,7 @@
 //! are added in an order that depends on the shapes alone.
 
 pub(crate) mod classifier;
+pub(crate) mod convolution;
 pub(crate) mod elementwise;
 pub(crate) mod norm;
 pub(crate) mod per_sample;
@@ -15,7 +16,7 @@ use std::cell::RefCell;
 
 use candle_core::{DType, Device, Shape, Tensor};
 
-use super::{Buffer, Gpu, Map, Precision};
+use super::{Buffer, Gpu, Map, Precision, map};
 use crate::error::Result;
 use crate::input::{self, Input, Output};
 
@@ -139,6 +140,16 @@ impl<'a> Call<'a> {
             Some(buffer) => Ok(buffer),
             None => Buffer::from_slice(self.gpu, &values),
         }
+    }
+
+    /// A number per channel with its padding.
+    fn padded(&self, channels: &Buffer<f32>) -> Result<Buffer<f32>> {
+        let padded = self.room(channels.len().next_multiple_of(map::GROUP))?;
+        let ends = [channels.into(), (&padded).into()];
+        let dims = [1, channels.len(), 1, 1];
+        // SAFETY: one place with as many channels, and room for them with their padding.
+        unsafe { map::reorder(self.gpu, "to_map", Precision::F32, &ends, dims)? };
+        Ok(padded)
     }
 
     /// Room for as many numbers of a result.
