@@ -30,6 +30,8 @@ mod error;
 mod faults;
 pub mod files;
 mod finite;
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+pub mod gpu;
 pub mod import;
 mod initialize;
 mod layout;

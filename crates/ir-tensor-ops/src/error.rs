@@ -83,6 +83,14 @@ pub enum Error {
         /// The number of classes K.
         classes: usize,
     },
+    /// A GPU, or its emulation, did not do what it was asked for.
+    #[error("{action}: {reason}")]
+    Gpu {
+        /// What was asked for.
+        action: String,
+        /// What it, its driver or a library said.
+        reason: String,
+    },
     /// Candle reported an error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -39,6 +39,8 @@ mod crew;
 mod differentiable;
 mod error;
 pub mod explicit;
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+pub mod gpu;
 mod images;
 mod input;
 mod memory;

@@ -7,7 +7,7 @@ use crate::metadata;
 
 /// Each crate of the workspace, top to bottom, with the crates below that it may use.
 /// Whatever is not listed is forbidden, for tests and build scripts as well.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("xtask", &[]),
     (
         "ir-benches",
@@ -22,6 +22,10 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "ir-models",
             "ir-tensor-ops",
         ],
+    ),
+    (
+        "ir-emulation",
+        &["ir-analysis", "ir-models", "ir-tensor-ops"],
     ),
     ("ir-examples", &["ir-analysis", "ir-models"]),
     ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),

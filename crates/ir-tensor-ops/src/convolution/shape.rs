@@ -38,12 +38,29 @@ impl Convolution {
                 format!("[O, {inputs}, K, K] with K = 1 or 3, for x of {inputs} channels");
             return Err(input::wrong_shape(op, "weight", weight, expected));
         }
+        let x = [batch, inputs, height, width];
+        Self::of_sizes(op, x, outputs, kernel, stride, padding)
+    }
+
+    /// As [`Convolution::new`], for a weight `[outputs, C, kernel, kernel]`.
+    pub(crate) fn of_sizes(
+        op: &'static str,
+        x: [usize; 4],
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
+        let [batch, inputs, height, width] = x;
         let setting = |name, found: usize, expected: String| Error::Setting {
             op,
             name,
             expected,
             found: found as f64,
         };
+        if !matches!(kernel, 1 | 3) {
+            return Err(setting("kernel", kernel, "1 or 3".into()));
+        }
         if !matches!(stride, 1 | 2) {
             return Err(setting("stride", stride, "1 or 2".into()));
         }
@@ -53,7 +70,7 @@ impl Convolution {
         }
         if height + 2 * padding < kernel || width + 2 * padding < kernel {
             let expected = format!("height and width of at least {}", kernel - 2 * padding);
-            return Err(input::wrong_sizes(op, "x", x, expected));
+            return Err(input::wrong_sizes(op, "x", &x, expected));
         }
         let out = |size: usize| (size + 2 * padding - kernel) / stride + 1;
         Ok(Self {

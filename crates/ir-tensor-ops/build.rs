@@ -1,0 +1,78 @@
+//! Compiles the CUDA kernels: with nvcc for the feature `cuda`, with the C++ compiler of this machine for `emulation`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    println!("cargo:rerun-if-changed=kernels");
+    println!("cargo:rustc-check-cfg=cfg(emulation)");
+    if env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        compile_for_gpus();
+    }
+    #[cfg(feature = "emulation")]
+    compile_for_this_machine();
+}
+
+/// One file for all GPUs: machine code for Hopper, and for what came before it or comes after, code that the
+/// driver translates when it is loaded.
+fn compile_for_gpus() {
+    println!("cargo:rerun-if-env-changed=NVCC");
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("kernels.fatbin");
+    let nvcc = nvcc();
+    let status = Command::new(&nvcc)
+        .args(["-fatbin", "-O3", "-std=c++17"])
+        .args(["-gencode", "arch=compute_90,code=[sm_90,compute_90]"])
+        .args(["-gencode", "arch=compute_80,code=compute_80"])
+        .args([
+            "-o".as_ref(),
+            out.as_os_str(),
+            Path::new("kernels/kernels.cu").as_os_str(),
+        ])
+        .status();
+    match status {
+        Ok(status) if status.success() => {}
+        Ok(status) => stop(&format!(
+            "{} failed on kernels/kernels.cu ({status})",
+            nvcc.display()
+        )),
+        Err(error) => stop(&format!(
+            "{} could not be started ({error}): the feature `cuda` needs CUDA's compiler, version 12 or later; \
+             set NVCC to its path or CUDA_HOME to the toolkit, or build without the feature",
+            nvcc.display()
+        )),
+    }
+}
+
+fn nvcc() -> PathBuf {
+    if let Some(nvcc) = env::var_os("NVCC") {
+        return nvcc.into();
+    }
+    match env::var_os("CUDA_HOME") {
+        Some(home) => Path::new(&home).join("bin/nvcc"),
+        None => "nvcc".into(),
+    }
+}
+
+fn stop(message: &str) -> ! {
+    println!("cargo:error={message}");
+    std::process::exit(1)
+}
+
+/// Without a C++ compiler the crate compiles all the same, and says at run time that nothing can be emulated.
+#[cfg(feature = "emulation")]
+fn compile_for_this_machine() {
+    let compiled = cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .opt_level(2)
+        // A check of jumps that takes a jump to another stack for a mistake.
+        .flag("-U_FORTIFY_SOURCE")
+        .file("kernels/emulation.cpp")
+        .try_compile("emulation");
+    match compiled {
+        Ok(()) => println!("cargo:rustc-cfg=emulation"),
+        Err(error) => println!("cargo:warning=the CUDA kernels cannot be emulated: {error}"),
+    }
+}

@@ -1,0 +1,285 @@
+// Convolutions of maps, and their gradients with regard to the input, as products of matrices that are never written
+// out. Going forward,
+//
+//     y[place][o] = bias[o] + Σ_tap Σ_i a[place of the tap][i] · w[o][tap][i],    a = relu(norm(x)), zero outside of x,
+//
+// and going back
+//
+//     dx[place][i] = Σ_tap Σ_o dy[place from which the tap comes][o] · w[o][tap][i],
+//
+// which is the same with the taps in the opposite order and w transposed. A block takes 4096 numbers of the target:
+//
+// 1. The weights of all taps, for 16 to 64 channels of the source, begin their way to shared memory.
+// 2. The part of the source under the tile goes there too, once for all taps; norm and ReLU are applied on the way.
+// 3. Each warp multiplies rows of 16 places by the weights, tap by tap, straight from there. While the weights of the
+//    first row of taps are used, the others may still be on their way.
+// 4. The sums meet in shared memory, from where they are written in whole channels: with bias and what is added to
+//    them, or masked by the ReLU that they go back through; the sums that the norm needs are taken on the way.
+//
+// Every number of the target is a sum over the source's channels in chunks, in them over the taps, and in those over
+// 16 channels at a time; if two groups of warps share the channels of a tap, their two sums are added at the end.
+#pragma once
+
+template <typename T, bool FORWARD, int K, int BN>
+struct Product {
+    // Places and channels of the target that a block takes, and a warp of it.
+    static constexpr int BM = 4096 / BN;
+    static constexpr int WM = BN == 16 ? 64 : 32;
+    static constexpr int WN = BN == 16 ? 16 : 32;
+    // Groups of four warps that share the channels of the source.
+    static constexpr int GROUPS = BN == 16 ? 1 : 2;
+    static constexpr int THREADS = 128 * GROUPS;
+    static constexpr int M = WM / 16, N = WN / 8;
+    static constexpr int PAD = Fragment<T>::PAD, ROWS = Fragment<T>::ROWS;
+    // The sums in shared memory: rows begin at odd multiples of eight banks.
+    static constexpr int PITCH = BN + 8;
+    // In the epilogue a thread keeps to WIDE channels, and takes every so-manieth place.
+    static constexpr int VECTORS = BN / WIDE;
+    static constexpr int STEP = THREADS / VECTORS;
+    static constexpr int PLACES = BM / STEP;
+
+    // Begins to copy the weights of all taps for `channels` channels of the source, in a group for each row of taps.
+    static __device__ void begin_weights(const T *weight, const Sizes &sizes, int from, int channels, int target,
+                                         T *to) {
+        int rows = FORWARD ? min(BN, sizes.target_channels - target) : channels;
+        int width = FORWARD ? channels : min(BN, sizes.target_channels - target);
+        int pitch = (FORWARD ? sizes.chunk : BN) + PAD, height = FORWARD ? BN : sizes.chunk;
+        int first_row = FORWARD ? target : from, first_column = FORWARD ? from : target;
+        int row_length = FORWARD ? sizes.source_channels : sizes.target_channels;
+        constexpr int PER_COPY = 16 / sizeof(T);
+        int copies = width / PER_COPY;
+        for (int ky = 0; ky < K; ky++) {
+            for (int i = threadIdx.x; i < rows * K * copies; i += THREADS) {
+                int copy = i % copies, row = i / copies % rows, tap = ky * K + i / copies / rows;
+                int source_tap = FORWARD ? tap : K * K - 1 - tap;
+                const T *source = weight + ((int64_t)(first_row + row) * K * K + source_tap) * row_length +
+                                  first_column + copy * PER_COPY;
+                begin_copy(to + (tap * height + row) * pitch + copy * PER_COPY, source);
+            }
+            end_group();
+        }
+    }
+
+    // Waits until the weights of a row of taps are there for all threads.
+    static __device__ void wait_for_weights(int ky) {
+        if (K - 1 - ky == 2) wait_for_groups<2>();
+        if (K - 1 - ky == 1) wait_for_groups<1>();
+        if (K - 1 - ky == 0) wait_for_groups<0>();
+        __syncthreads();
+    }
+
+    // Where the source of a place begins in shared memory, in places. Going back over a stride, it is the place
+    // itself in steps of the target, packed: only together with a tap does it lead anywhere.
+    static __device__ int start_of(const Sizes &sizes, const Tile &tile, int index) {
+        Place place = index < places_of(sizes) ? place_of(sizes, index) : Place{0, 0, 0};
+        if (!FORWARD && sizes.stride > 1) return place.image << 20 | place.row << 10 | place.column;
+        int step = FORWARD ? sizes.stride : 1;
+        return (place.image * tile.rows.count + place.row * step) * tile.columns.count + place.column * step;
+    }
+
+    // The place that a tap of a start leads to; `zeros` is one that holds zeros.
+    static __device__ int follow(const Sizes &sizes, const Tile &tile, int start, int ky, int kx, int zeros) {
+        if (FORWARD || sizes.stride == 1) return start + ky * tile.columns.count + kx;
+        int row = (start >> 10 & 1023) + ky - tile.rows.phase;
+        int column = (start & 1023) + kx - tile.columns.phase;
+        if ((row | column) & 1) return zeros;
+        return ((start >> 20) * tile.rows.count + row / 2) * tile.columns.count + column / 2;
+    }
+
+    // Steps 1 to 3, and the sums [place][PITCH] in shared memory.
+    static __device__ float *sums_of(const T *source, const Norm &norm, const T *weight, const Sizes &sizes,
+                                     const Tile &tile, int target, unsigned char *shared) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
+        int first_row = warp % 4 / (BN / WN) * WM, first_column = warp % (BN / WN) * WN;
+        int pitch = sizes.chunk + PAD, weight_pitch = (FORWARD ? sizes.chunk : BN) + PAD;
+        int weight_rows = FORWARD ? BN : sizes.chunk;
+        int zeros = sizes.tile_images * tile.rows.count * tile.columns.count;
+        T *a = (T *)shared, *b = a + (zeros + 1) * pitch;
+
+        int starts[M][ROWS];
+        UNROLL
+        for (int m = 0; m < M; m++)
+            UNROLL
+            for (int row = 0; row < ROWS; row++)
+                starts[m][row] = start_of(sizes, tile, first_row + m * 16 + Fragment<T>::row(lane, row));
+        float sums[M][N][4] = {};
+        for (int i = threadIdx.x; i < pitch; i += THREADS) store(a + zeros * pitch + i, 0);
+
+        for (int from = 0; from < sizes.source_channels; from += sizes.chunk) {
+            int channels = min(sizes.chunk, sizes.source_channels - from);
+            if (from > 0) __syncthreads();
+            begin_weights(weight, sizes, from, channels, target, b);
+            load_tile<THREADS>(source, norm, sizes, tile, from, channels, pitch, a);
+            UNROLL_BY(1)
+            for (int ky = 0; ky < K; ky++) {
+                wait_for_weights(ky);
+                UNROLL_BY(1)
+                for (int channel = group * 16; channel < channels; channel += GROUPS * 16) {
+                    UNROLL
+                    for (int kx = 0; kx < K; kx++) {
+                        int rows[M][ROWS];
+                        UNROLL
+                        for (int m = 0; m < M; m++)
+                            UNROLL
+                            for (int row = 0; row < ROWS; row++)
+                                rows[m][row] = follow(sizes, tile, starts[m][row], ky, kx, zeros) * pitch +
+                                               Fragment<T>::column(lane);
+                        const T *of_tap = b + (ky * K + kx) * weight_rows * weight_pitch +
+                                          (FORWARD ? first_column * weight_pitch + channel
+                                                   : channel * weight_pitch + first_column);
+                        multiply_rows<FORWARD>(sums, a + channel, rows, of_tap, weight_pitch, lane);
+                    }
+                }
+            }
+        }
+
+        __syncthreads();
+        float *room = (float *)shared;
+        for (int turn = 0; turn < GROUPS; turn++) {
+            for (int m = 0; m < M && turn == group; m++)
+                for (int n = 0; n < N; n++)
+                    for (int half = 0; half < 2; half++) {
+                        int row = first_row + m * 16 + half * 8 + lane / 4, column = first_column + n * 8 + lane % 4 * 2;
+                        float2 *to = (float2 *)(room + row * PITCH + column);
+                        float2 sum = {sums[m][n][half * 2], sums[m][n][half * 2 + 1]};
+                        if (turn > 0) sum.x += to->x, sum.y += to->y;
+                        *to = sum;
+                    }
+            __syncthreads();
+        }
+        return room;
+    }
+
+    // The sum over all threads that take the same channels, given to all of them.
+    static __device__ void sum_channels(float (&values)[WIDE], float *room) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        UNROLL
+        for (int mask = 16; mask >= VECTORS; mask /= 2)
+            UNROLL
+            for (int k = 0; k < WIDE; k++) values[k] += __shfl_xor_sync(0xffffffff, values[k], mask);
+        if (lane < VECTORS) store_wide(room + warp * BN + lane * WIDE, values);
+        __syncthreads();
+        UNROLL
+        for (int k = 0; k < WIDE; k++) values[k] = 0;
+        for (int i = 0; i < THREADS / 32; i++) {
+            float part[WIDE];
+            load_wide(room + i * BN + lane % VECTORS * WIDE, part);
+            for (int k = 0; k < WIDE; k++) values[k] += part[k];
+        }
+        __syncthreads();
+    }
+
+    static __device__ void forward(const T *x, const Norm &norm, const T *weight, const float *bias, const T *residual,
+                                   T *y, float *statistics, const Sizes &sizes, unsigned char *shared) {
+        Tile tile = tile_of<FORWARD, K>(sizes, blockIdx.x);
+        int target = blockIdx.y * BN;
+        float *sums = sums_of(x, norm, weight, sizes, tile, target, shared);
+        int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
+        bool takes = channel < sizes.target_channels;
+        float values[PLACES][WIDE], total[WIDE] = {}, of_bias[WIDE], count = 0;
+        bool inside[PLACES];
+        if (takes) load_wide(bias + channel, of_bias);
+        UNROLL
+        for (int i = 0; i < PLACES; i++) {
+            int index = threadIdx.x / VECTORS + i * STEP;
+            int64_t place = target_place(sizes, tile, index);
+            inside[i] = takes && place >= 0;
+            if (!inside[i]) continue;
+            int64_t at = place * sizes.target_channels + channel;
+            float added[WIDE] = {};
+            if (residual) load_wide(residual + at, added);
+            load_wide(sums + index * PITCH + vector * WIDE, values[i]);
+            for (int k = 0; k < WIDE; k++) {
+                values[i][k] = rounded<T>(values[i][k] + of_bias[k] + added[k]);
+                total[k] += values[i][k];
+            }
+            store_wide(y + at, values[i]);
+        }
+        if (!statistics) return;
+        // The mean of the tile first, and then the squares of the distances from it.
+        for (int row = tile.row; row < min(tile.row + sizes.tile_rows, sizes.target_height); row++)
+            count += min(sizes.tile_columns, sizes.target_width - tile.column);
+        count *= min(sizes.tile_images, sizes.images - tile.image);
+        float *room = sums + BM * PITCH, mean[WIDE], squares[WIDE] = {};
+        sum_channels(total, room);
+        for (int k = 0; k < WIDE; k++) mean[k] = total[k] / count;
+        UNROLL
+        for (int i = 0; i < PLACES; i++)
+            for (int k = 0; k < WIDE && inside[i]; k++) {
+                float apart = values[i][k] - mean[k];
+                squares[k] = fmaf(apart, apart, squares[k]);
+            }
+        sum_channels(squares, room);
+        if (threadIdx.x >= VECTORS || !takes) return;
+        float counts[WIDE];
+        for (int k = 0; k < WIDE; k++) counts[k] = count;
+        float *to = statistics + (int64_t)blockIdx.x * 3 * sizes.target_channels + channel;
+        store_wide(to, counts);
+        store_wide(to + sizes.target_channels, mean);
+        store_wide(to + 2 * sizes.target_channels, squares);
+    }
+
+    // With `x`, the gradient is masked where relu(norm(x)) is 0.
+    static __device__ void input_gradient(const T *gradient, const T *weight, T *dx, const T *x, const Norm &norm,
+                                          float *sums_of_norm, const Sizes &sizes, unsigned char *shared) {
+        Tile tile = tile_of<FORWARD, K>(sizes, blockIdx.x);
+        int target = blockIdx.y * BN;
+        float *sums = sums_of(gradient, Norm{}, weight, sizes, tile, target, shared);
+        int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
+        bool takes = channel < sizes.target_channels;
+        float plain[WIDE] = {}, centred[WIDE] = {};
+        if (takes) {
+            const WideNorm of(norm, channel);
+            UNROLL
+            for (int i = 0; i < PLACES; i++) {
+                int index = threadIdx.x / VECTORS + i * STEP;
+                int64_t place = target_place(sizes, tile, index);
+                if (place < 0) continue;
+                int64_t at = place * sizes.target_channels + channel;
+                float values[WIDE], of_x[WIDE];
+                if (x) load_wide(x + at, of_x);
+                load_wide(sums + index * PITCH + vector * WIDE, values);
+                for (int k = 0; k < WIDE && x; k++) {
+                    values[k] = of(of_x[k], k) > 0 ? rounded<T>(values[k]) : 0;
+                    plain[k] += values[k];
+                    centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
+                }
+                store_wide(dx + at, values);
+            }
+        }
+        if (!x) return;
+        float *room = sums + BM * PITCH;
+        sum_channels(plain, room);
+        sum_channels(centred, room);
+        if (threadIdx.x >= VECTORS || !takes) return;
+        float *to = sums_of_norm + (int64_t)blockIdx.x * 2 * sizes.target_channels + channel;
+        store_wide(to, plain);
+        store_wide(to + sizes.target_channels, centred);
+    }
+};
+
+#define DEFINE_SIZE(ending, T, K, BN)                                                                                \
+    BOUNDED_KERNEL(convolution_##K##_##BN##_##ending, 128 * (BN == 16 ? 1 : 2), BN == 16 ? 4 : 2,                    \
+                   (const T *x, const float *mean, const float *scale, const float *shift, const T *weight,          \
+                    const float *bias, const T *residual, T *y, float *statistics, SIZES)) {                         \
+        DYNAMIC_SHARED(shared);                                                                                      \
+        Product<T, true, K, BN>::forward(x, Norm{mean, scale, shift}, weight, bias, residual, y, statistics,         \
+                                         SIZES_GIVEN, shared);                                                       \
+    }                                                                                                                \
+    BOUNDED_KERNEL(input_gradient_##K##_##BN##_##ending, 128 * (BN == 16 ? 1 : 2), BN == 16 ? 4 : 2,                 \
+                   (const T *gradient, const T *weight, T *dx, const T *x, const float *mean, const float *scale,    \
+                    const float *shift, float *sums, SIZES)) {                                                       \
+        DYNAMIC_SHARED(shared);                                                                                      \
+        Product<T, false, K, BN>::input_gradient(gradient, weight, dx, x, Norm{mean, scale, shift}, sums,            \
+                                                 SIZES_GIVEN, shared);                                               \
+    }
+#define DEFINE(ending, T)          \
+    DEFINE_SIZE(ending, T, 1, 16)  \
+    DEFINE_SIZE(ending, T, 1, 32)  \
+    DEFINE_SIZE(ending, T, 1, 64)  \
+    DEFINE_SIZE(ending, T, 3, 16)  \
+    DEFINE_SIZE(ending, T, 3, 32)  \
+    DEFINE_SIZE(ending, T, 3, 64)
+FOR_EACH_TYPE(DEFINE)
+#undef DEFINE
+#undef DEFINE_SIZE

@@ -1,0 +1,286 @@
+// Runs CUDA kernels on a CPU, to test them where there is no GPU.
+//
+// The threads of a block are fibers of one thread of the machine, each with a stack of its own, which take
+// turns at barriers. Blocks run one after another. A barrier that not all threads reach ends the launch with
+// an error; a barrier that is missing shows as a difference between the two orders in which the fibers can be
+// made to run (`emulation_reverse`).
+#pragma once
+
+#include <math.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <vector>
+
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __shared__ static thread_local
+#define __launch_bounds__(...)
+#define __restrict__ __restrict
+#define __align__(n) alignas(n)
+
+struct dim3 {
+    unsigned x, y, z;
+};
+
+namespace emulation {
+
+// What a fiber waits for.
+enum Wait { NOTHING, WARP, BLOCK, END };
+
+constexpr unsigned MAX_THREADS = 1024;
+constexpr size_t STACK = 64 << 10;
+
+// A copy of 16 bytes that is under way, as one of a group.
+struct Copy {
+    void *to;
+    const void *from;
+    int group;
+};
+
+struct Fiber {
+    // Where it begins, and, from then on, where it waits.
+    ucontext_t context;
+    jmp_buf place;
+    bool begun;
+    Wait wait = NOTHING;
+    std::vector<Copy> copies;
+    int groups = 0;
+};
+
+struct State {
+    dim3 grid, block, block_index, thread_index;
+    unsigned current;
+    Fiber fibers[MAX_THREADS];
+    jmp_buf scheduler;
+    unsigned char *stacks;
+    unsigned char *shared;
+    void (*body)(void **);
+    void **arguments;
+    // What each thread gives to the others of its warp.
+    unsigned char exchange[MAX_THREADS][64];
+};
+
+extern thread_local State *state;
+
+void wait(Wait what);
+
+typedef void (*Call)(void **arguments);
+
+struct Registration {
+    Registration(const char *name, Call call);
+};
+
+template <typename T>
+T argument(void *from) {
+    T value;
+    memcpy(&value, from, sizeof(T));
+    return value;
+}
+
+template <int... I>
+struct Indices {};
+template <int N, int... I>
+struct Range : Range<N - 1, N - 1, I...> {};
+template <int... I>
+struct Range<0, I...> {
+    typedef Indices<I...> type;
+};
+
+template <typename... A, int... I>
+void apply(void (*kernel)(A...), void **arguments, Indices<I...>) {
+    kernel(argument<A>(arguments[I])...);
+}
+
+template <typename... A>
+void apply(void (*kernel)(A...), void **arguments) {
+    apply(kernel, arguments, typename Range<sizeof...(A)>::type());
+}
+
+}  // namespace emulation
+
+#define REGISTER(kernel)                                                                       \
+    static emulation::Registration registration_of_##kernel(                                   \
+        #kernel, [](void **arguments) { emulation::apply(&kernel, arguments); });
+
+#define threadIdx (emulation::state->thread_index)
+#define blockIdx (emulation::state->block_index)
+#define blockDim (emulation::state->block)
+#define gridDim (emulation::state->grid)
+
+#define DYNAMIC_SHARED(name) unsigned char *name = emulation::state->shared
+
+inline void __syncthreads() { emulation::wait(emulation::BLOCK); }
+inline void __syncwarp(unsigned = 0xffffffff) { emulation::wait(emulation::WARP); }
+inline void __threadfence() {}
+
+// The value that another thread of the warp gives.
+template <typename T>
+T exchange(T value, unsigned lane) {
+    static_assert(sizeof(T) <= sizeof(emulation::State::exchange[0]), "too large to exchange");
+    auto &state = *emulation::state;
+    unsigned first = state.current / 32 * 32;
+    memcpy(state.exchange[state.current], &value, sizeof(T));
+    emulation::wait(emulation::WARP);
+    T found;
+    memcpy(&found, state.exchange[first + lane], sizeof(T));
+    emulation::wait(emulation::WARP);
+    return found;
+}
+
+namespace emulation {
+
+// What the threads of this warp give, by their place in the warp; valid until the warp waits again.
+template <typename T>
+const unsigned char (*give(const T &value))[64] {
+    static_assert(sizeof(T) <= sizeof(State::exchange[0]), "too large to exchange");
+    memcpy(state->exchange[state->current], &value, sizeof(T));
+    wait(WARP);
+    return state->exchange + state->current / 32 * 32;
+}
+
+template <typename T>
+T given(const unsigned char (*found)[64], unsigned lane) {
+    T value;
+    memcpy(&value, found[lane], sizeof(T));
+    return value;
+}
+
+// See `matrix.cuh`.
+inline void load_matrices(uint32_t (&to)[4], const void *row, bool transposed) {
+    unsigned lane = state->current % 32;
+    auto rows = give((const char *)row);
+    for (unsigned matrix = 0; matrix < 4; matrix++) {
+        to[matrix] = 0;
+        for (unsigned half = 0; half < 2; half++) {
+            unsigned across = lane % 4 * 2 + half, down = lane / 4;
+            if (transposed) {
+                unsigned swap = across;
+                across = down, down = swap;
+            }
+            uint16_t number;
+            memcpy(&number, given<const char *>(rows, matrix * 8 + down) + 2 * across, 2);
+            to[matrix] |= (uint32_t)number << 16 * half;
+        }
+    }
+    wait(WARP);
+}
+
+// The registers of A and B that a lane has. Register r of A: rows lane/4 + 8 (r % 2), columns 2 (lane % 4) + 8 (r / 2)
+// and the next; of B: rows 2 (lane % 4) + 8 r and the next, column lane/4.
+struct Fragments {
+    uint32_t a[4], b[2];
+};
+
+inline float half_of(uint32_t pair, unsigned which) {
+    uint32_t bits = which ? pair & 0xffff0000 : pair << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+// See `matrix.cuh`.
+inline void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    unsigned lane = state->current % 32;
+    auto found = give(Fragments{{a[0], a[1], a[2], a[3]}, {b0, b1}});
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            Fragments left = given<Fragments>(found, row * 4 + k % 8 / 2);
+            Fragments right = given<Fragments>(found, column * 4 + k % 8 / 2);
+            sums[i] += half_of(left.a[i / 2 + k / 8 * 2], k % 2) * half_of(right.b[k / 8], k % 2);
+        }
+    }
+    wait(WARP);
+}
+
+// A copy happens as late as it may, so that what does not wait for it finds nothing.
+inline void begin_copy(void *to, const void *from) {
+    Fiber &fiber = state->fibers[state->current];
+    fiber.copies.push_back({to, from, fiber.groups});
+}
+
+inline void end_group() { state->fibers[state->current].groups++; }
+
+inline void wait_for_groups(int later) {
+    Fiber &fiber = state->fibers[state->current];
+    std::vector<Copy> left;
+    for (const Copy &copy : fiber.copies)
+        if (copy.group < fiber.groups - later)
+            memcpy(copy.to, copy.from, 16);
+        else
+            left.push_back(copy);
+    fiber.copies = left;
+}
+
+}  // namespace emulation
+
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+    return exchange(value, (emulation::state->current % 32) ^ mask);
+}
+
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+    return exchange(value, lane);
+}
+
+template <typename T>
+T __shfl_down_sync(unsigned, T value, int by) {
+    unsigned lane = emulation::state->current % 32;
+    return exchange(value, lane + by < 32 ? lane + by : lane);
+}
+
+// Blocks and threads take turns, so that nothing is ever interrupted.
+template <typename T>
+T atomicAdd(T *to, T value) {
+    T before = *to;
+    *to += value;
+    return before;
+}
+
+inline float __uint_as_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline uint32_t __float_as_uint(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+
+template <typename T>
+T min(T a, T b) {
+    return a < b ? a : b;
+}
+
+template <typename T>
+T max(T a, T b) {
+    return a > b ? a : b;
+}
+
+inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
+inline float __expf(float x) { return expf(x); }
+
+struct alignas(8) float2 {
+    float x, y;
+};
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(8) uint2 {
+    uint32_t x, y;
+};
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) { return {x, y, z, w}; }

@@ -1,0 +1,13 @@
+// All kernels, as one unit of compilation.
+#include "common.cuh"
+#include "matrix.cuh"
+#include "convolution_tile.cuh"
+#include "convolution.cuh"
+#include "weight_gradient.cuh"
+#include "fill.cuh"
+#include "layout.cuh"
+#include "norm.cuh"
+#include "images.cuh"
+#include "pool.cuh"
+#include "classifier.cuh"
+#include "step.cuh"

@@ -1,0 +1,197 @@
+// The gradients of a convolution with regard to weights and bias:
+//
+//     dw[o][tap][i] = Σ_places dy[place][o] · a[place of the tap][i],    a = relu(norm(x)), zero outside of x,
+//     db[o] = Σ_places dy[place][o].
+//
+// A warp has the sums of all taps for 16 channels o and 16 channels i, and goes along the places, 16 at a time, in
+// shared memory, where `load_tile` has brought them once for all taps. The warps of a block share the channels of the
+// block if it has 32 by 32, and the places otherwise; blocks share the channels of the maps and the tiles of the
+// places. So a number of the result is a sum over the tiles of a block in order, over the warps that share them in
+// order, and over the blocks in the order of `sum_parts`.
+#pragma once
+
+template <typename T, int K, int CHANNELS>
+struct WeightGradient {
+    static constexpr int THREADS = 256, TAPS = K * K;
+    // Pieces of 16 by 16 channels, and the warps that share the places of one.
+    static constexpr int SIDE = CHANNELS / 16, PIECES = SIDE * SIDE, SHARERS = THREADS / 32 / PIECES;
+    static constexpr int PITCH = CHANNELS + Fragment<T>::PAD;
+    static constexpr int VECTORS = CHANNELS / WIDE;
+
+    // 16 places more, from `place` on: sums[tap][two of 8 channels i].
+    static __device__ void multiply_places(float (&sums)[TAPS][2][4], const bf16 *gradient, const bf16 *a,
+                                           const int *starts, int columns, int place, int lane) {
+        uint32_t of_gradient[4];
+        load_matrices<true>(of_gradient,
+                            gradient + (place + lane / 16 * 8 + lane % 8) * PITCH + lane / 8 % 2 * 8);
+        const bf16 *row = a + starts[place + lane % 16] * PITCH + lane / 16 * 8;
+        UNROLL
+        for (int tap = 0; tap < TAPS; tap++) {
+            uint32_t of_a[4];
+            load_matrices<true>(of_a, row + (tap / K * columns + tap % K) * PITCH);
+            multiply(sums[tap][0], of_gradient, of_a[0], of_a[1]);
+            multiply(sums[tap][1], of_gradient, of_a[2], of_a[3]);
+        }
+    }
+
+    static __device__ void multiply_places(float (&sums)[TAPS][2][4], const float *gradient, const float *a,
+                                           const int *starts, int columns, int place, int lane) {
+        UNROLL_BY(2)
+        for (int i = 0; i < 16; i++) {
+            const float *of_gradient = gradient + (place + i) * PITCH + lane / 4;
+            const float g[2] = {of_gradient[0], of_gradient[8]};
+            const float *row = a + starts[place + i] * PITCH + lane % 4 * 2;
+            UNROLL
+            for (int tap = 0; tap < TAPS; tap++)
+                UNROLL
+                for (int n = 0; n < 2; n++) {
+                    float2 of_a = *(const float2 *)(row + (tap / K * columns + tap % K) * PITCH + n * 8);
+                    UNROLL
+                    for (int half = 0; half < 2; half++) {
+                        sums[tap][n][half * 2] = fmaf(g[half], of_a.x, sums[tap][n][half * 2]);
+                        sums[tap][n][half * 2 + 1] = fmaf(g[half], of_a.y, sums[tap][n][half * 2 + 1]);
+                    }
+                }
+        }
+    }
+
+    // The gradient at the places of a tile, `places` of them with those behind its end, as [place][PITCH]; zeros
+    // where the tile is outside of the map. Adds what it reads to the sums of the bias.
+    static __device__ void load_gradient(const T *gradient, const Sizes &sizes, const Tile &tile, int channel,
+                                         int places, T *to, float (&of_bias)[WIDE]) {
+        int vector = threadIdx.x % VECTORS;
+        channel += vector * WIDE;
+        if (channel >= sizes.target_channels) return;
+        for (int index = threadIdx.x / VECTORS; index < places; index += THREADS / VECTORS) {
+            int64_t place = target_place(sizes, tile, index);
+            Wide<T> found = {};
+            if (place >= 0) found = *(const Wide<T> *)(gradient + place * sizes.target_channels + channel);
+            *(Wide<T> *)(to + index * PITCH + vector * WIDE) = found;
+            float values[WIDE];
+            load_wide((const T *)&found, values);
+            for (int k = 0; k < WIDE; k++) of_bias[k] += values[k];
+        }
+    }
+
+    // One part of dw [target channel][tap][source channel], with db behind it.
+    static __device__ void run(const T *x, const Norm &norm, const T *gradient, float *parts, const Sizes &sizes,
+                               unsigned char *shared) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32, piece = warp % PIECES, sharer = warp / PIECES;
+        int to_channel = blockIdx.y * CHANNELS, from_channel = blockIdx.z * CHANNELS;
+        int channels = min(CHANNELS, sizes.source_channels - from_channel);
+        int places = pieces(places_of(sizes), 16) * 16;
+        Tile tile = tile_of<true, K>(sizes, 0);
+        int columns = tile.columns.count;
+        // In shared memory: where the source of a place begins, the source, and the gradient.
+        int *starts = (int *)shared;
+        T *a = (T *)(starts + places), *of_gradient = a + sizes.tile_images * tile.rows.count * columns * PITCH;
+        for (int i = threadIdx.x; i < places; i += THREADS) {
+            Place place = i < places_of(sizes) ? place_of(sizes, i) : Place{0, 0, 0};
+            starts[i] = (place.image * tile.rows.count + place.row * sizes.stride) * columns +
+                        place.column * sizes.stride;
+        }
+        float sums[TAPS][2][4] = {}, of_bias[WIDE] = {};
+        for (int index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
+            tile = tile_of<true, K>(sizes, index);
+            __syncthreads();
+            load_gradient(gradient, sizes, tile, to_channel, places, of_gradient, of_bias);
+            load_tile<THREADS>(x, norm, sizes, tile, from_channel, channels, PITCH, a);
+            __syncthreads();
+            UNROLL_BY(1)
+            for (int place = sharer * 16; place < places; place += SHARERS * 16)
+                multiply_places(sums, of_gradient + piece / SIDE * 16, a + piece % SIDE * 16, starts, columns, place,
+                                lane);
+        }
+        __syncthreads();
+        int64_t length = (int64_t)sizes.target_channels * TAPS * sizes.source_channels;
+        float *part = parts + blockIdx.x * (length + sizes.target_channels);
+        write_sums(sums, part, sizes, to_channel, from_channel, (float *)shared);
+        if (blockIdx.z == 0) write_bias(of_bias, part + length, sizes, to_channel, (float *)shared);
+    }
+
+    // The sums of the warps that share places, added in their order.
+    static __device__ void write_sums(const float (&sums)[TAPS][2][4], float *part, const Sizes &sizes, int to_channel,
+                                      int from_channel, float *room) {
+        int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        UNROLL
+        for (int tap = 0; tap < TAPS; tap++)
+            UNROLL
+            for (int i = 0; i < 4; i++) {
+                int n = i % 2, half = i / 2;
+                int at = ((warp * TAPS + tap) * 16 + half * 8 + lane / 4) * 16 + n * 8 + lane % 4 * 2;
+                *(float2 *)(room + at) = float2{sums[tap][n][half * 2], sums[tap][n][half * 2 + 1]};
+            }
+        __syncthreads();
+        for (int i = threadIdx.x; i < CHANNELS * TAPS * VECTORS; i += THREADS) {
+            int vector = i % VECTORS, tap = i / VECTORS % TAPS, row = i / VECTORS / TAPS;
+            int o = to_channel + row, from = from_channel + vector * WIDE;
+            if (o >= sizes.target_channels || from >= sizes.source_channels) continue;
+            int piece = row / 16 * SIDE + vector / 2;
+            float sum[WIDE] = {};
+            for (int sharer = 0; sharer < SHARERS; sharer++) {
+                float more[WIDE];
+                load_wide(room + (((sharer * PIECES + piece) * TAPS + tap) * 16 + row % 16) * 16 + vector % 2 * WIDE,
+                          more);
+                for (int k = 0; k < WIDE; k++) sum[k] += more[k];
+            }
+            store_wide(part + ((int64_t)o * TAPS + tap) * sizes.source_channels + from, sum);
+        }
+        __syncthreads();
+    }
+
+    static __device__ void write_bias(float (&of_bias)[WIDE], float *part, const Sizes &sizes, int to_channel,
+                                      float *room) {
+        store_wide(room + threadIdx.x * WIDE, of_bias);
+        __syncthreads();
+        int channel = threadIdx.x;
+        if (channel >= CHANNELS || to_channel + channel >= sizes.target_channels) return;
+        float sum = 0;
+        for (int i = 0; i < THREADS / VECTORS; i++) sum += room[i * CHANNELS + channel];
+        part[to_channel + channel] = sum;
+    }
+};
+
+#define DEFINE_SIZE(ending, T, K, CHANNELS)                                                                        \
+    BOUNDED_KERNEL(weight_gradient_##K##_##CHANNELS##_##ending, 256, 2,                                            \
+                   (const T *x, const float *mean, const float *scale, const float *shift, const T *gradient,      \
+                    float *parts, SIZES)) {                                                                        \
+        DYNAMIC_SHARED(shared);                                                                                    \
+        WeightGradient<T, K, CHANNELS>::run(x, Norm{mean, scale, shift}, gradient, parts, SIZES_GIVEN, shared);    \
+    }
+#define DEFINE(ending, T)         \
+    DEFINE_SIZE(ending, T, 1, 16) \
+    DEFINE_SIZE(ending, T, 1, 32) \
+    DEFINE_SIZE(ending, T, 3, 16) \
+    DEFINE_SIZE(ending, T, 3, 32)
+FOR_EACH_TYPE(DEFINE)
+#undef DEFINE
+#undef DEFINE_SIZE
+
+// How many numbers side by side a block sums, four to a thread, and how many threads share the parts of one.
+constexpr int SUM_COLUMNS = 16;
+constexpr int SUM_LANES = 32;
+
+// The sum of `count` parts of `length` + `rest` numbers: the first go to `weight`, the others to `bias`.
+KERNEL(sum_parts, (const float *parts, int count, int length, int rest, float *weight, float *bias, int add)) {
+    __shared__ float4 room[SUM_LANES][SUM_COLUMNS];
+    int lane = threadIdx.y, at = (blockIdx.x * SUM_COLUMNS + threadIdx.x) * 4, whole = length + rest;
+    float4 sum = make_float4(0, 0, 0, 0);
+    for (int i = lane; i < count && at < whole; i += SUM_LANES) {
+        float4 more = *(const float4 *)(parts + (int64_t)i * whole + at);
+        sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+    }
+    room[lane][threadIdx.x] = sum;
+    __syncthreads();
+    for (int half = SUM_LANES / 2; half > 0; half /= 2) {
+        if (lane < half) {
+            float4 more = room[lane + half][threadIdx.x];
+            sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+            room[lane][threadIdx.x] = sum;
+        }
+        __syncthreads();
+    }
+    if (lane > 0 || at >= whole) return;
+    float4 *to = (float4 *)(at < length ? weight + at : bias + (at - length));
+    if (add) sum = make_float4(to->x + sum.x, to->y + sum.y, to->z + sum.z, to->w + sum.w);
+    *to = sum;
+}

@@ -1,0 +1,183 @@
+//! An NVIDIA GPU: the stream of a Candle device, and the kernels loaded into its context.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::Device;
+use cudarc::driver::{
+    CudaFunction, CudaGraph, CudaModule, CudaStream, DevicePtr, DriverError, result, sys,
+};
+use cudarc::nvrtc::Ptx;
+
+use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
+use crate::error::{Error, Result};
+
+/// The kernels, compiled by build.rs.
+const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
+
+/// A GPU with the stream on which Candle's own operations run, so that both keep one order.
+#[derive(Debug)]
+pub(super) struct Cuda {
+    stream: Arc<CudaStream>,
+    module: Arc<CudaModule>,
+    /// Each with the bytes of dynamic shared memory that it may take.
+    functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
+}
+
+impl Cuda {
+    pub(super) fn new(device: &Device) -> Result<Self> {
+        let stream = device.as_cuda_device()?.cuda_stream();
+        let module = stream
+            .context()
+            .load_module(Ptx::from_binary(KERNELS.to_vec()))
+            .map_err(|error| failed("loading the kernels", &error))?;
+        Ok(Self {
+            stream,
+            module,
+            functions: Mutex::default(),
+        })
+    }
+
+    /// The stream that everything runs on.
+    pub(super) fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    fn function(&self, launch: &Launch) -> Result<CudaFunction> {
+        let mut functions = self
+            .functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (function, shared_bytes) = match functions.get(&launch.kernel) {
+            Some(found) => found.clone(),
+            None => {
+                let function = self.module.load_function(&launch.kernel);
+                (
+                    function.map_err(|error| failed(&launch.kernel, &error))?,
+                    48 << 10,
+                )
+            }
+        };
+        // Above 48 KiB a kernel has to ask for shared memory; what a launch takes is still its own.
+        let most = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        if launch.shared_bytes > shared_bytes {
+            function
+                .set_attribute(most, launch.shared_bytes as i32)
+                .map_err(|error| failed(&launch.kernel, &error))?;
+        }
+        let shared_bytes = shared_bytes.max(launch.shared_bytes);
+        functions.insert(launch.kernel.clone(), (function.clone(), shared_bytes));
+        Ok(function)
+    }
+
+    fn bind(&self) -> Result<()> {
+        let bound = self.stream.context().bind_to_thread();
+        bound.map_err(|error| failed("choosing the device", &error))
+    }
+}
+
+fn failed(action: &str, error: &DriverError) -> Error {
+    Error::Gpu {
+        action: format!("CUDA: {action}"),
+        reason: error.to_string(),
+    }
+}
+
+impl Backend for Cuda {
+    fn name(&self) -> String {
+        let name = self.stream.context().name();
+        name.unwrap_or_else(|_| "NVIDIA GPU".into())
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Allocation> {
+        // SAFETY: whoever takes the memory is told that it may hold anything.
+        let slice = unsafe { self.stream.alloc::<u8>(bytes.max(1)) };
+        let slice = slice.map_err(|error| failed("taking memory", &error))?;
+        let address = slice.device_ptr(&self.stream).0;
+        Ok(Allocation {
+            address,
+            owner: Box::new(slice),
+        })
+    }
+
+    unsafe fn write(&self, to: Address, from: &[u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller says that the memory is there. The source is pageable, which the
+        // driver has read before it returns.
+        let copied = unsafe { result::memcpy_htod_async(to, from, self.stream.cu_stream()) };
+        copied.map_err(|error| failed("copying to the device", &error))
+    }
+
+    unsafe fn read(&self, from: Address, to: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the caller says that the memory is there.
+        let copied = unsafe { result::memcpy_dtoh_async(to, from, self.stream.cu_stream()) };
+        copied.map_err(|error| failed("copying from the device", &error))?;
+        self.wait()
+    }
+
+    unsafe fn launch(&self, launch: Launch) -> Result<()> {
+        let function = self.function(&launch)?;
+        self.bind()?;
+        let mut arguments: Vec<*mut c_void> =
+            launch.arguments.iter().map(Argument::pointer).collect();
+        let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
+        // SAFETY: the caller answers for the arguments.
+        let launched = unsafe {
+            result::launch_kernel(
+                function.cu_function(),
+                grid,
+                block,
+                launch.shared_bytes as u32,
+                self.stream.cu_stream(),
+                &mut arguments,
+            )
+        };
+        launched.map_err(|error| failed(&launch.kernel, &error))
+    }
+
+    fn wait(&self) -> Result<()> {
+        let done = self.stream.synchronize();
+        done.map_err(|error| failed("waiting for the device", &error))
+    }
+
+    fn begin_capture(&self) -> Result<()> {
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let begun = self.stream.begin_capture(mode);
+        begun.map_err(|error| failed("beginning a graph", &error))
+    }
+
+    fn end_capture(&self) -> Result<Box<dyn Recording>> {
+        let graph = self
+            .stream
+            .end_capture(sys::CUgraphInstantiate_flags_enum(0));
+        match graph.map_err(|error| failed("making a graph", &error))? {
+            Some(graph) => Ok(Box::new(Captured(graph))),
+            None => Err(Error::Gpu {
+                action: "CUDA: making a graph".into(),
+                reason: "the stream was not recording".into(),
+            }),
+        }
+    }
+}
+
+/// A captured graph.
+struct Captured(CudaGraph);
+
+impl std::fmt::Debug for Captured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Captured")
+    }
+}
+
+// SAFETY: the graph is used by one thread at a time, since a `Recording` is not `Sync`, and the
+// driver does not ask that it be the thread that made it.
+unsafe impl Send for Captured {}
+
+impl Recording for Captured {
+    unsafe fn launch(&self) -> Result<()> {
+        let launched = self.0.launch();
+        launched.map_err(|error| failed("starting a graph", &error))
+    }
+}

@@ -1,0 +1,243 @@
+//! The operations on an NVIDIA GPU.
+//!
+//! A [`Gpu`] runs kernels of our own (`kernels/`) one after another. Its memory comes as [`Buffer`]s of numbers
+//! and as [`Map`]s, activations `[N, C, H, W]` whose channels lie side by side. The operations write into maps
+//! that already exist, so that a sequence of them can be recorded once ([`Gpu::record`]) and then started as
+//! a whole.
+//!
+//! With the feature `emulation` the same kernels run on the CPU, in plain C++: far too slow for anything but
+//! tests, which thereby need no GPU.
+
+mod backend;
+mod buffer;
+mod classifier;
+mod convolution;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "emulation")]
+mod emulated;
+mod images;
+mod map;
+mod norm;
+mod pool;
+mod step;
+mod tile;
+mod weights;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backend::{Allocation, Argument, Backend, Launch, Recording};
+
+pub use buffer::{Buffer, Element};
+pub use classifier::{Linear, Losses};
+pub use convolution::Convolution;
+pub use images::{EpochOrder, ResidentImages};
+pub use map::{Map, Precision};
+pub use norm::{NormRule, NormState};
+pub use step::{Descent, Parameters, Progress, Sources, StepState, Stopped};
+pub use weights::Weights;
+
+use crate::error::Result;
+
+/// A GPU, with one queue of work. Clones are the same device.
+///
+/// ```
+/// # #[cfg(feature = "emulation")]
+/// # fn main() -> ir_tensor_ops::Result<()> {
+/// use ir_tensor_ops::gpu::{Buffer, Gpu};
+///
+/// let gpu = Gpu::emulated()?;
+/// let buffer = Buffer::from_slice(&gpu, &[1f32, 2., 3.])?;
+/// assert_eq!(buffer.to_vec()?, [1., 2., 3.]);
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "emulation"))]
+/// # fn main() {}
+/// ```
+#[derive(Debug, Clone)]
+pub struct Gpu(Arc<Shared>);
+
+/// What the clones of a device share.
+#[derive(Debug)]
+struct Shared {
+    backend: Box<dyn Backend>,
+    /// While operations are recorded: the memory that they use.
+    used: Mutex<Option<Vec<Arc<Allocation>>>>,
+}
+
+impl Gpu {
+    /// The GPU of a Candle device, on the device's own stream. [`Gpu::record`] needs one that was made with
+    /// [`Device::new_cuda_with_stream`](candle_core::Device::new_cuda_with_stream).
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu) if the driver does not take the kernels, `Candle` if it is not a GPU.
+    #[cfg(feature = "cuda")]
+    pub fn new(device: &candle_core::Device) -> Result<Self> {
+        Ok(Self::on(cuda::Cuda::new(device)?))
+    }
+
+    /// An emulation on the CPU, for tests.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu) if there was no C++ compiler when this crate was built.
+    #[cfg(feature = "emulation")]
+    pub fn emulated() -> Result<Self> {
+        Ok(Self::on(emulated::Emulated::new(false)?))
+    }
+
+    /// As [`Gpu::emulated`], but between two barriers the threads of a block run in the opposite order: where a
+    /// barrier is missing, the result is another one.
+    ///
+    /// # Errors
+    /// As [`Gpu::emulated`].
+    #[cfg(feature = "emulation")]
+    pub fn emulated_in_reverse() -> Result<Self> {
+        Ok(Self::on(emulated::Emulated::new(true)?))
+    }
+
+    fn on(backend: impl Backend) -> Self {
+        Self(Arc::new(Shared {
+            backend: Box::new(backend),
+            used: Mutex::default(),
+        }))
+    }
+
+    fn backend(&self) -> &dyn Backend {
+        &*self.0.backend
+    }
+
+    /// What the device is called.
+    pub fn name(&self) -> String {
+        self.backend().name()
+    }
+
+    /// Waits until all that was asked for is done.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu), also for what went wrong in the meantime.
+    pub fn wait(&self) -> Result<()> {
+        self.backend().wait()
+    }
+
+    /// Records the operations that `work` asks for instead of carrying them out, and holds the memory that they
+    /// use. Nothing may be copied to or from the device meanwhile, nor new memory be taken.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Gpu`](crate::Error::Gpu).
+    ///
+    /// ```
+    /// # #[cfg(feature = "emulation")]
+    /// # fn main() -> ir_tensor_ops::Result<()> {
+    /// use ir_tensor_ops::gpu::{Buffer, Gpu};
+    ///
+    /// let gpu = Gpu::emulated()?;
+    /// let buffer = Buffer::from_slice(&gpu, &[1f32])?;
+    /// let graph = gpu.record(|| buffer.fill(0.))?;
+    /// assert_eq!(buffer.to_vec()?, [1.]);
+    /// graph.launch()?;
+    /// assert_eq!(buffer.to_vec()?, [0.]);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "emulation"))]
+    /// # fn main() {}
+    /// ```
+    pub fn record<E: From<crate::Error>>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Graph, E> {
+        *self.used() = Some(Vec::new());
+        self.backend().begin_capture()?;
+        let worked = work();
+        // Also after an error the device must leave its recording state.
+        let recording = self.backend().end_capture();
+        let memory = self.used().take().unwrap_or_default();
+        worked?;
+        Ok(Graph {
+            recording: recording?,
+            memory,
+        })
+    }
+
+    fn used(&self) -> MutexGuard<'_, Option<Vec<Arc<Allocation>>>> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the memory of an operation, if operations are being recorded.
+    fn note<'a>(&self, arguments: impl IntoIterator<Item = &'a Argument>) {
+        if let Some(used) = &mut *self.used() {
+            let memory = arguments.into_iter().filter_map(Argument::memory);
+            used.extend(memory.cloned());
+        }
+    }
+
+    /// Starts a kernel.
+    ///
+    /// # Safety
+    /// As [`Backend::launch`].
+    unsafe fn launch(
+        &self,
+        kernel: String,
+        grid: [u32; 3],
+        block: [u32; 3],
+        shared_bytes: usize,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        self.note(arguments);
+        let launch = Launch {
+            kernel,
+            grid,
+            block,
+            shared_bytes,
+            arguments: arguments.to_vec(),
+        };
+        // SAFETY: the caller answers for the arguments.
+        unsafe { self.backend().launch(launch) }
+    }
+
+    /// Starts a kernel with at least as many threads.
+    ///
+    /// # Safety
+    /// As [`Backend::launch`].
+    unsafe fn launch_each(
+        &self,
+        threads: usize,
+        kernel: String,
+        arguments: &[Argument],
+    ) -> Result<()> {
+        const THREADS: usize = 128;
+        let blocks = threads.div_ceil(THREADS).max(1) as u32;
+        // SAFETY: the caller answers for the arguments.
+        unsafe { self.launch(kernel, [blocks, 1, 1], [THREADS as u32, 1, 1], 0, arguments) }
+    }
+
+    /// Starts a kernel that shares `work` pieces among its threads, however many there are.
+    ///
+    /// # Safety
+    /// As [`Backend::launch`].
+    unsafe fn launch_for(&self, work: usize, kernel: String, arguments: &[Argument]) -> Result<()> {
+        const THREADS: usize = 256;
+        // Enough to fill any GPU; each thread then takes the next piece in steps of the grid.
+        let blocks = work.div_ceil(THREADS).clamp(1, 4096) as u32;
+        // SAFETY: the caller answers for the arguments.
+        unsafe { self.launch(kernel, [blocks, 1, 1], [THREADS as u32, 1, 1], 0, arguments) }
+    }
+}
+
+/// Recorded operations, with the memory that they use.
+#[derive(Debug)]
+pub struct Graph {
+    recording: Box<dyn Recording>,
+    #[expect(dead_code, reason = "the recording uses it by its addresses")]
+    memory: Vec<Arc<Allocation>>,
+}
+
+impl Graph {
+    /// Carries all of them out.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu).
+    pub fn launch(&self) -> Result<()> {
+        // SAFETY: `memory` holds all that the operations use.
+        unsafe { self.recording.launch() }
+    }
+}

@@ -1,0 +1,40 @@
+//! What the tests of the GPU's way share: emulated devices, and how results are compared.
+
+use candle_core::Tensor;
+use ir_tensor_ops::gpu::Gpu;
+
+/// The emulated devices, whose threads take turns in opposite orders. Empty, with a line on stderr, where there
+/// was no C++ compiler: the tests then have nothing to run on.
+#[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
+pub fn gpus() -> Vec<Gpu> {
+    let found = [Gpu::emulated(), Gpu::emulated_in_reverse()];
+    let found: Vec<Gpu> = found.into_iter().filter_map(Result::ok).collect();
+    if found.is_empty() {
+        eprintln!("skipped: no C++ compiler, and so no emulated GPU");
+    }
+    found
+}
+
+/// ‖x − y‖ / ‖y‖, and infinity where it is not defined.
+pub fn distance(x: &Tensor, y: &Tensor) -> f64 {
+    let [x, y] = [x, y].map(|tensor| {
+        let values = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
+        values.unwrap_or_default()
+    });
+    if x.len() != y.len() || y.is_empty() {
+        return f64::INFINITY;
+    }
+    let square = |value: f64| value * value;
+    let apart: f64 = x
+        .iter()
+        .zip(&y)
+        .map(|(&x, &y)| square(f64::from(x) - f64::from(y)))
+        .sum();
+    let size: f64 = y.iter().map(|&y| square(f64::from(y))).sum();
+    let distance = (apart / size).sqrt();
+    if distance.is_nan() {
+        f64::INFINITY
+    } else {
+        distance
+    }
+}
