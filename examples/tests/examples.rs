@@ -106,8 +106,8 @@ fn check_measures(
     let checks = check_gradients(network, samples)?;
     // ANCHOR_END: check
     for check in checks {
-        // So sharply is it seen: a ReLU that changes sides within the step has two slopes.
-        assert!(check.bound < 0.2, "{check}");
+        // Sharp enough to see half of a gradient missing, though ReLUs change sides within the step.
+        assert!(check.bound < 0.5, "{check}");
     }
     let batch = (samples.narrow(0, 0, 1)?, Tensor::new(&[3u32], &CPU)?);
     let batches = [Ok::<_, ir_analysis::Error>(batch)];
