@@ -69,6 +69,8 @@ fn compile_for_this_machine() {
         .opt_level(2)
         // As on GPUs, numbers are read and written in words of other types.
         .flag_if_supported("-fno-strict-aliasing")
+        // A check of jumps that takes a jump to another stack for a mistake.
+        .flag("-U_FORTIFY_SOURCE")
         .file("kernels/emulation.cpp")
         .try_compile("emulation");
     match compiled {

@@ -57,3 +57,60 @@ fn an_analysis_of_an_earlier_epoch_is_no_hindrance() {
     place.complaint("compare run run");
     place.ok("watch run");
 }
+
+/// Closing its window must not leave a process behind, least of all one that waits awake.
+#[cfg(unix)]
+#[test]
+fn it_ends_with_its_terminal() {
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    use std::time::{Duration, Instant};
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+
+    let place = place();
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let size = Winsize {
+        ws_row: 40,
+        ws_col: 120,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&terminal, size).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap();
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+    let end = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut command = place.command("watch run");
+    command
+        .stdin(end.try_clone().unwrap())
+        .stdout(end.try_clone().unwrap())
+        .stderr(end);
+    let mut watching = command.spawn().unwrap();
+    // The command holds the other end of the terminal as long as it is there.
+    drop(command);
+    let mut terminal = std::fs::File::from(terminal);
+    assert!(
+        terminal.read(&mut [0; 4096]).unwrap() > 0,
+        "nothing is drawn"
+    );
+    drop(terminal);
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = watching.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            watching.kill().unwrap();
+            panic!("it goes on without a terminal");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(1));
+}

@@ -11,3 +11,5 @@
 #include "pool.cuh"
 #include "classifier.cuh"
 #include "step.cuh"
+#include "per_sample.cuh"
+#include "tensors.cuh"

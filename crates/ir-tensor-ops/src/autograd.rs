@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Storage, Tensor,
+};
 
 use crate::error::Result;
 use crate::input::Output;
@@ -16,16 +18,41 @@ struct Recorded<F> {
 
 impl<F> Recorded<F> {
     /// Candle calls an operation's forward exactly once, when the node is made.
-    fn take(&self) -> candle_core::Result<(CpuStorage, Shape)> {
+    fn take(&self) -> candle_core::Result<Output> {
         let output = self
             .output
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        let output = output.ok_or_else(|| {
+        output.ok_or_else(|| {
             candle_core::Error::msg(format!("{}: the forward pass ran twice", self.name))
-        })?;
-        Ok((CpuStorage::F32(output.values), output.shape))
+        })
+    }
+
+    /// The result, on the CPU as the arguments are.
+    fn take_cpu(&self) -> candle_core::Result<(CpuStorage, Shape)> {
+        match self.take()? {
+            Output {
+                storage: Storage::Cpu(storage),
+                shape,
+            } => Ok((storage, shape)),
+            _ => Err(self.elsewhere()),
+        }
+    }
+
+    /// The result, on a GPU as the arguments are.
+    fn take_cuda(&self) -> candle_core::Result<(CudaStorage, Shape)> {
+        match self.take()? {
+            Output {
+                storage: Storage::Cuda(storage),
+                shape,
+            } => Ok((storage, shape)),
+            _ => Err(self.elsewhere()),
+        }
+    }
+
+    fn elsewhere(&self) -> candle_core::Error {
+        candle_core::Error::msg(format!("{}: the arguments are on two devices", self.name))
     }
 }
 
@@ -102,7 +129,11 @@ where
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.0.take()
+        self.0.take_cpu()
+    }
+
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        self.0.take_cuda()
     }
 
     fn bwd(
@@ -131,7 +162,17 @@ where
         _: &CpuStorage,
         _: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.0.take()
+        self.0.take_cpu()
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        self.0.take_cuda()
     }
 
     fn bwd(
@@ -163,7 +204,19 @@ where
         _: &CpuStorage,
         _: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        self.0.take()
+        self.0.take_cpu()
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        self.0.take_cuda()
     }
 
     fn bwd(

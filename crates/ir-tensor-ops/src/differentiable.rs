@@ -9,9 +9,7 @@ use candle_core::Tensor;
 use crate::autograd::{record, wanted};
 use crate::error::Result;
 use crate::explicit::{self, Wanted};
-use crate::input::{Input, Output};
 use crate::norm::Norm;
-use crate::parallel::{self, PIECE};
 use crate::statistics::ChannelStatistics;
 
 /// Differentiable two-dimensional convolution; formula, shapes and errors as
@@ -170,33 +168,9 @@ fn batch_norm(
 /// # }
 /// ```
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    let output = elementwise("relu", x, x, |x, _| if x < 0. { 0. } else { x })?;
-    record("relu", [x], output, |[x], gradient| {
-        let dx = elementwise("relu", x, gradient, |x, g| if x <= 0. { 0. } else { g })?;
-        Ok([Some(dx.tensor()?)])
+    record("relu", [x], explicit::relu_output(x)?, |[x], gradient| {
+        Ok([Some(explicit::relu_backward(x, gradient)?)])
     })
-}
-
-/// f(xᵢ, yᵢ) for every element.
-fn elementwise(
-    op: &'static str,
-    x: &Tensor,
-    y: &Tensor,
-    f: impl Fn(f32, f32) -> f32 + Sync,
-) -> Result<Output> {
-    let (x, y) = (
-        Input::new(op, "x", x)?,
-        Input::shaped(op, "gradient", y, x.dims())?,
-    );
-    let (xs, ys) = (x.values(), y.values());
-    let (xs, ys): (&[f32], &[f32]) = (&xs, &ys);
-    let values = parallel::pieces(xs.len(), PIECE, |index, result| {
-        let start = index * PIECE;
-        for (result, (&x, &y)) in result.iter_mut().zip(xs[start..].iter().zip(&ys[start..])) {
-            *result = f(x, y);
-        }
-    });
-    Ok(Output::new(values, x.tensor().shape()))
 }
 
 /// Differentiable average pooling; formula, shapes and errors as [`explicit::avg_pool2d`].

@@ -37,13 +37,15 @@ pub enum Error {
         /// The dtype of the tensor.
         found: DType,
     },
-    /// The tensor is not in the CPU's memory.
-    #[error("{op}: {argument} is on {found}, expected the CPU; move it with Tensor::to_device")]
+    /// The tensor is on another device than the operation or its other arguments ask for.
+    #[error("{op}: {argument} is on {found}, expected {expected}; move it with Tensor::to_device")]
     Device {
         /// The operation.
         op: &'static str,
         /// The argument.
         argument: &'static str,
+        /// The device that would do.
+        expected: String,
         /// The device of the tensor.
         found: String,
     },

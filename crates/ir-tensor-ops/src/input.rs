@@ -2,7 +2,8 @@
 
 use std::ops::{Deref, Range};
 
-use candle_core::{CpuStorage, DType, Device, Shape, Storage, Tensor};
+use candle_core::op::BackpropOp;
+use candle_core::{CpuStorage, DType, Device, DeviceLocation, Shape, Storage, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -67,22 +68,53 @@ pub(crate) fn check(
     tensor: &Tensor,
     expected: DType,
 ) -> Result<()> {
-    if !matches!(tensor.device(), Device::Cpu) {
-        return Err(Error::Device {
-            op,
-            argument,
-            found: format!("{:?}", tensor.device().location()),
-        });
+    check_device(op, argument, tensor, &Device::Cpu)?;
+    check_dtype(op, argument, tensor, expected)
+}
+
+/// Fails unless the tensor is on the device.
+pub(crate) fn check_device(
+    op: &'static str,
+    argument: &'static str,
+    tensor: &Tensor,
+    expected: &Device,
+) -> Result<()> {
+    if tensor.device().same_device(expected) {
+        return Ok(());
     }
-    if tensor.dtype() != expected {
-        return Err(Error::DType {
-            op,
-            argument,
-            expected,
-            found: tensor.dtype(),
-        });
+    Err(Error::Device {
+        op,
+        argument,
+        expected: device_name(expected),
+        found: device_name(tensor.device()),
+    })
+}
+
+/// What a device is called in messages.
+fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cpu => "the CPU".into(),
+        DeviceLocation::Cuda { gpu_id } => format!("CUDA device {gpu_id}"),
+        DeviceLocation::Metal { gpu_id } => format!("Metal device {gpu_id}"),
     }
-    Ok(())
+}
+
+/// Fails unless the tensor is of the dtype.
+pub(crate) fn check_dtype(
+    op: &'static str,
+    argument: &'static str,
+    tensor: &Tensor,
+    expected: DType,
+) -> Result<()> {
+    if tensor.dtype() == expected {
+        return Ok(());
+    }
+    Err(Error::DType {
+        op,
+        argument,
+        expected,
+        found: tensor.dtype(),
+    })
 }
 
 /// Fails unless the tensor has the shape.
@@ -163,14 +195,28 @@ pub(crate) fn vector(
         .to_vec())
 }
 
-/// The labels of a batch, each below `classes`.
+/// As [`vector`], from any device: what the CPU computes with even where it is for a GPU.
+pub(crate) fn parameters(
+    op: &'static str,
+    argument: &'static str,
+    tensor: &Tensor,
+    length: usize,
+) -> Result<Vec<f32>> {
+    check_shape(op, argument, tensor, &[length])?;
+    check_dtype(op, argument, tensor, DType::F32)?;
+    Ok(tensor.to_vec1()?)
+}
+
+/// The labels of a batch, each below `classes`, on the device of its logits.
 pub(crate) fn labels(
     op: &'static str,
     labels: &Tensor,
+    device: &Device,
     batch: usize,
     classes: usize,
 ) -> Result<Vec<u32>> {
-    check(op, "labels", labels, DType::U32)?;
+    check_device(op, "labels", labels, device)?;
+    check_dtype(op, "labels", labels, DType::U32)?;
     check_shape(op, "labels", labels, &[batch])?;
     let labels = labels.to_vec1::<u32>()?;
     match labels.iter().position(|&label| label as usize >= classes) {
@@ -191,20 +237,40 @@ pub(crate) fn output(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor
 
 /// A result that is not yet a tensor: it becomes a plain one, or a node of a graph.
 pub(crate) struct Output {
-    pub(crate) values: Vec<f32>,
+    pub(crate) storage: Storage,
     pub(crate) shape: Shape,
 }
 
 impl Output {
+    /// One on the CPU.
     pub(crate) fn new(values: Vec<f32>, shape: impl Into<Shape>) -> Self {
         Self {
-            values,
+            storage: Storage::Cpu(CpuStorage::F32(values)),
             shape: shape.into(),
         }
     }
 
+    /// One on `device`, from numbers on a GPU.
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn of_buffer(
+        values: crate::gpu::Buffer<f32>,
+        device: &Device,
+        shape: impl Into<Shape>,
+    ) -> Result<Self> {
+        Ok(Self {
+            storage: values.into_storage(device)?,
+            shape: shape.into(),
+        })
+    }
+
     /// The result as a tensor without history.
     pub(crate) fn tensor(self) -> Result<Tensor> {
-        output(self.values, self.shape)
+        let history = BackpropOp::none();
+        Ok(Tensor::from_storage(
+            self.storage,
+            self.shape,
+            history,
+            false,
+        ))
     }
 }

@@ -37,6 +37,7 @@ mod blocks;
 mod convolution;
 mod crew;
 mod differentiable;
+mod dispatch;
 mod error;
 pub mod explicit;
 #[cfg(any(feature = "cuda", feature = "emulation"))]

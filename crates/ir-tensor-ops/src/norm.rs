@@ -81,8 +81,8 @@ impl Norm {
     ) -> Result<Self> {
         const OP: &str = "Norm::running";
         let [channels] = input::dims(OP, "running_mean", running_mean, "[C]")?;
-        let mean = input::vector(OP, "running_mean", running_mean, channels)?;
-        let variance = input::vector(OP, "running_var", running_var, channels)?;
+        let mean = input::parameters(OP, "running_mean", running_mean, channels)?;
+        let variance = input::parameters(OP, "running_var", running_var, channels)?;
         Self::new(OP, [&mean, &variance], [gamma, beta], epsilon, None)
     }
 
@@ -101,8 +101,8 @@ impl Norm {
                 found: epsilon,
             });
         }
-        let gamma = input::vector(op, "gamma", gamma, mean.len())?;
-        let beta = input::vector(op, "beta", beta, mean.len())?;
+        let gamma = input::parameters(op, "gamma", gamma, mean.len())?;
+        let beta = input::parameters(op, "beta", beta, mean.len())?;
         let inverse_deviation: Vec<f64> = variance
             .iter()
             .map(|&variance| 1. / (f64::from(variance) + epsilon).sqrt())
@@ -137,6 +137,18 @@ impl Norm {
             batch_count: None,
             ..self.clone()
         }
+    }
+
+    /// The number of values that the statistics are of; 0 if they are constants.
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn count(&self) -> usize {
+        self.batch_count.unwrap_or(0)
+    }
+
+    /// 1 / √(σ² + ε) of every channel.
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn inverse_deviation(&self) -> &[f64] {
+        &self.inverse_deviation
     }
 
     /// The function of every block of channels.

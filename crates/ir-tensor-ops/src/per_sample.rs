@@ -1,16 +1,17 @@
 //! One value per sample of a batch, accumulated in f64.
 //!
 //! The first dimension of every tensor is the batch; what follows is one vector per sample.
-//! Tensors are f32 on the CPU, of any strides. Each sample's sum runs in order
-//! of its elements, so the values do not depend on the number of threads nor on the rest of
-//! the batch. Probabilities are softmax(logits).
+//! Tensors are f32, of any strides, on the CPU or (feature `cuda`) on an NVIDIA GPU. The order of
+//! each sample's sum depends on its size alone, so the values depend neither on the number of
+//! threads nor on the rest of the batch. Probabilities are softmax(logits).
 //!
 //! Errors are those of [`Error`](crate::Error): `Shape`, `DType`, `Device`, and `Label` for a
 //! label that is not the index of a logit.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::arch::{self, Kernel, Vector};
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::input::{self, Input};
 use crate::parallel;
@@ -57,6 +58,7 @@ impl Inner {
 pub fn squared_norm(x: &Tensor) -> Result<Vec<f64>> {
     const OP: &str = "squared_norm";
     let size = sample_size(OP, "x", x)?;
+    on_gpu!(x, per_sample::squared_norm(OP, x, size));
     let x = Input::new(OP, "x", x)?;
     let x = x.values();
     let x: &[f32] = &x;
@@ -130,7 +132,9 @@ pub fn cosine(x: &Tensor, y: &Tensor) -> Result<Vec<Option<f64>>> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn entropy(logits: &Tensor) -> Result<Vec<f64>> {
-    each_row("entropy", logits, |row| {
+    const OP: &str = "entropy";
+    on_gpu!(logits, per_sample::entropy(OP, logits));
+    each_row(OP, logits, |row| {
         let plogp = softmax(row)
             .into_iter()
             .filter(|&p| p > 0.)
@@ -171,7 +175,9 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Vec<f64>> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn probability_margin(logits: &Tensor, labels: &Tensor) -> Result<Vec<f64>> {
-    each_labelled_row("probability_margin", logits, labels, |row, label| {
+    const OP: &str = "probability_margin";
+    on_gpu!(logits, per_sample::probability_margin(OP, logits, labels));
+    each_labelled_row(OP, logits, labels, |row, label| {
         let probabilities = softmax(row);
         let others = probabilities.iter().enumerate();
         let best_other = others
@@ -195,7 +201,9 @@ pub fn probability_margin(logits: &Tensor, labels: &Tensor) -> Result<Vec<f64>> 
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn correct(logits: &Tensor, labels: &Tensor) -> Result<Vec<bool>> {
-    each_labelled_row("correct", logits, labels, |row, label| {
+    const OP: &str = "correct";
+    on_gpu!(logits, per_sample::correct(OP, logits, labels));
+    each_labelled_row(OP, logits, labels, |row, label| {
         row[..label].iter().all(|&logit| logit < row[label])
             && row[label..].iter().all(|&logit| logit <= row[label])
     })
@@ -206,6 +214,7 @@ pub(crate) fn cross_entropy_of(
     logits: &Tensor,
     labels: &Tensor,
 ) -> Result<Vec<f64>> {
+    on_gpu!(logits, per_sample::cross_entropy(op, logits, labels));
     each_labelled_row(op, logits, labels, |row, label| {
         let (largest, sum) = exponential_sum(row);
         sum.ln() - (f64::from(row[label]) - largest)
@@ -230,6 +239,7 @@ fn exponential_sum(row: &[f32]) -> (f64, f64) {
 
 fn inner_of(op: &'static str, x: &Tensor, y: &Tensor) -> Result<Vec<Inner>> {
     let size = sample_size(op, "x", x)?;
+    on_gpu!(x, per_sample::inner(op, x, y, size));
     let y = Input::shaped(op, "y", y, x.dims())?;
     let x = Input::new(op, "x", x)?;
     let (x, y) = (x.values(), y.values());
@@ -301,7 +311,7 @@ fn each_labelled_row<T>(
     value: impl Fn(&[f32], usize) -> T,
 ) -> Result<Vec<T>> {
     let [batch, classes] = input::dims(op, "logits", logits, "[N, K]")?;
-    let labels = input::labels(op, labels, batch, classes)?;
+    let labels = input::labels(op, labels, &Device::Cpu, batch, classes)?;
     let logits = Input::new(op, "logits", logits)?;
     let logits = logits.values();
     let rows = logits.chunks(classes).zip(&labels);

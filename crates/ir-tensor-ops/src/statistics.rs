@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
 use crate::arch::{self, Kernel, LANES, Lanes, Vector};
 use crate::blocks::{self, Sums};
+use crate::dispatch::on_gpu;
 use crate::error::{Error, Result};
 use crate::images::{Extent, Images};
 use crate::input::{self, Input};
@@ -47,6 +48,8 @@ impl ChannelStatistics {
     pub fn of(x: &Tensor) -> Result<Self> {
         const OP: &str = "ChannelStatistics::of";
         let [batch, channels, height, width] = input::dims(OP, "x", x, "[N, C, H, W]")?;
+        let sizes = [batch, channels, height * width];
+        on_gpu!(x, norm::statistics(OP, x, sizes));
         let x = Input::new(OP, "x", x)?;
         let plane = height * width;
         let extent = Extent { channels, plane };
@@ -159,7 +162,7 @@ impl ChannelStatistics {
             ("running_var", running_var, &self.variance, unbiased),
         ];
         for (argument, running, batch, _) in &targets {
-            input::check(OP, argument, running, candle_core::DType::F32)?;
+            input::check_dtype(OP, argument, running, candle_core::DType::F32)?;
             input::check_shape(OP, argument, running, &[batch.len()])?;
         }
         for (_, running, batch, factor) in targets {
@@ -207,6 +210,17 @@ struct Approach {
     momentum: f64,
 }
 
+impl Approach {
+    fn approach(&self, values: &mut [f32], layout: &Layout) {
+        let stride = layout.stride()[0];
+        for (index, batch) in self.batch.iter().enumerate() {
+            let running = &mut values[layout.start_offset() + index * stride];
+            let moved = (1. - self.momentum) * f64::from(*running) + self.momentum * batch;
+            *running = moved as f32;
+        }
+    }
+}
+
 impl InplaceOp1 for Approach {
     fn name(&self) -> &'static str {
         "update_running"
@@ -216,12 +230,21 @@ impl InplaceOp1 for Approach {
         let CpuStorage::F32(values) = storage else {
             return Err(candle_core::Error::msg("update_running: expected f32"));
         };
-        let stride = layout.stride()[0];
-        for (index, batch) in self.batch.iter().enumerate() {
-            let running = &mut values[layout.start_offset() + index * stride];
-            let moved = (1. - self.momentum) * f64::from(*running) + self.momentum * batch;
-            *running = moved as f32;
-        }
+        self.approach(values, layout);
         Ok(())
+    }
+
+    /// Through the CPU: the statistics have come there too.
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        storage: &mut candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let device = storage.device.clone();
+        let memory = storage.as_cuda_slice_mut::<f32>()?;
+        let mut values = device.clone_dtoh(memory)?;
+        self.approach(&mut values, layout);
+        device.memcpy_htod(&values, memory)
     }
 }

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Tensor;
 
 use crate::autograd;
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::input::{Input, Output};
 use crate::parallel;
+
+const OP: &str = "tap";
 
 /// Holds the gradient that flowed through one point of the graph; made by [`tap`].
 #[derive(Debug, Clone, Default)]
@@ -45,13 +48,19 @@ impl Tap {
 /// # }
 /// ```
 pub fn tap(x: &Tensor) -> Result<(Tensor, Tap)> {
-    let x = Input::new("tap", "x", x)?;
     let tap = Tap::default();
     let kept = tap.clone();
-    let output = Output::new(parallel::copied(&x.values()), x.tensor().shape());
-    let y = autograd::record("tap", [x.tensor()], output, move |_, gradient| {
+    let y = autograd::record(OP, [x], copied(x)?, move |_, gradient| {
         *kept.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient.clone());
         Ok([Some(gradient.clone())])
     })?;
     Ok((y, tap))
+}
+
+/// x in memory of its own.
+fn copied(x: &Tensor) -> Result<Output> {
+    on_gpu!(x, elementwise::copy(OP, x));
+    let x = Input::new(OP, "x", x)?;
+    let values = parallel::copied(&x.values());
+    Ok(Output::new(values, x.tensor().shape()))
 }

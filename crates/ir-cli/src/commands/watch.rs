@@ -1,7 +1,9 @@
 //! `ir watch`: a run in the terminal.
 
 use std::io::{IsTerminal, Write};
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,7 +40,13 @@ pub(crate) fn run(arguments: &Watch) -> Result<ExitCode> {
     // A panic restores the terminal too.
     let shown = ratatui::try_init()
         .context("the terminal cannot be drawn on; --once prints one frame as text")
-        .and_then(|mut terminal| show(&mut terminal, watched));
+        .and_then(|terminal| {
+            // Its destructor complains on stderr, and panics where that is closed as well.
+            let mut terminal = ManuallyDrop::new(terminal);
+            let status = show(&mut terminal, watched)?;
+            terminal.show_cursor()?;
+            Ok(status)
+        });
     let restored = ratatui::try_restore().context("the terminal cannot be restored; type `reset`");
     let status = shown?;
     restored?;
@@ -63,6 +71,7 @@ fn print(watched: &Watched, (width, height): (u16, u16)) -> Result<()> {
 
 /// Draws until somebody has seen enough.
 fn show(terminal: &mut DefaultTerminal, mut watched: Watched) -> Result<ExitCode> {
+    let events = events();
     loop {
         watched.refresh();
         terminal.draw(|frame| {
@@ -72,17 +81,32 @@ fn show(terminal: &mut DefaultTerminal, mut watched: Watched) -> Result<ExitCode
             };
             frame.render_widget(view, frame.area());
         })?;
-        if event::poll(PATIENCE)?
-            && let Event::Key(key) = event::read()?
-            && key.is_press()
-            && quits(key, &mut watched)
-        {
-            return Ok(ExitCode::SUCCESS);
+        match events.recv_timeout(PATIENCE) {
+            Ok(Event::Key(key)) if key.is_press() && quits(key, &mut watched) => {
+                return Ok(ExitCode::SUCCESS);
+            }
+            // Nothing will come any more; drawing says whether the terminal is gone.
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(PATIENCE),
+            _ => {}
         }
         if let Some(status) = interrupt::requested() {
             return Ok(ExitCode::from(status));
         }
     }
+}
+
+/// What the terminal sends. It is read on a thread of its own, which is never waited for: where a terminal is closed, the library
+/// reads its end for ever.
+fn events() -> Receiver<Event> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        while let Ok(event) = event::read() {
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Does what a key asks for; whether that is the end.

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::convolution::{self, Convolution, Finish, Incoming, Source};
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::images::{Images, ImagesMut};
 use crate::input::{self, Input, Output};
@@ -51,6 +52,7 @@ pub(crate) fn conv2d_output(
     padding: usize,
 ) -> Result<Output> {
     let shape = Convolution::new(op, x.dims(), weight, stride, padding)?;
+    on_gpu!(x, convolution::conv2d(op, &shape, [x, weight], bias));
     let (x, weight) = (Input::new(op, "x", x)?, Input::new(op, "weight", weight)?);
     let bias = bias
         .map(|bias| input::vector(op, "bias", bias, shape.outputs))
@@ -115,6 +117,9 @@ pub fn conv2d_backward(
 ) -> Result<Conv2dGradients> {
     const OP: &str = "conv2d_backward";
     let shape = Convolution::new(OP, x.dims(), weight, stride, padding)?;
+    let tensors = [x, weight, grad_output];
+    on_gpu!(x, convolution::conv2d_backward(OP, &shape, tensors, wanted));
+    let [x, weight, grad_output] = tensors;
     let (x, weight) = (Input::new(OP, "x", x)?, Input::new(OP, "weight", weight)?);
     let gradient = Input::shaped(OP, "grad_output", grad_output, &shape.output_shape())?;
     let gradient = gradient.values();

@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 
 use crate::arch::LANES;
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::input::{self, Input, Output};
 use crate::parallel;
@@ -34,7 +35,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// [`linear`], not yet a tensor.
 pub(crate) fn linear_output(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Output> {
     const OP: &str = "linear";
-    let [batch, inputs, outputs] = sizes(OP, x, weight)?;
+    let sizes = sizes(OP, x, weight)?;
+    on_gpu!(x, classifier::linear(OP, [x, weight, bias], sizes));
+    let [batch, inputs, outputs] = sizes;
     let (x, weight) = (Input::new(OP, "x", x)?, Input::new(OP, "weight", weight)?);
     let bias = input::vector(OP, "bias", bias, outputs)?;
     let (x, weight) = (x.values(), weight.values());
@@ -83,7 +86,12 @@ pub fn linear_backward(
     grad_output: &Tensor,
 ) -> Result<LinearGradients> {
     const OP: &str = "linear_backward";
-    let [batch, inputs, outputs] = sizes(OP, x, weight)?;
+    let sizes = sizes(OP, x, weight)?;
+    on_gpu!(
+        x,
+        classifier::linear_backward(OP, [x, weight, grad_output], sizes)
+    );
+    let [batch, inputs, outputs] = sizes;
     let (x, weight) = (Input::new(OP, "x", x)?, Input::new(OP, "weight", weight)?);
     let gradient = Input::shaped(OP, "grad_output", grad_output, &[batch, outputs])?;
     let (x, weight, gradient) = (x.values(), weight.values(), gradient.values());

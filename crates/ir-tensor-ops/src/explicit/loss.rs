@@ -1,7 +1,8 @@
 //! Cross-entropy of class labels.
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::input::{self, Input, Output};
 use crate::parallel;
@@ -33,7 +34,9 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
 
 /// [`cross_entropy`], not yet a tensor.
 pub(crate) fn cross_entropy_output(logits: &Tensor, labels: &Tensor) -> Result<Output> {
-    let losses = per_sample::cross_entropy_of("cross_entropy", logits, labels)?;
+    const OP: &str = "cross_entropy";
+    on_gpu!(logits, classifier::cross_entropy(OP, logits, labels));
+    let losses = per_sample::cross_entropy_of(OP, logits, labels)?;
     let mean = losses.iter().sum::<f64>() / losses.len() as f64;
     Ok(Output::new(vec![mean as f32], ()))
 }
@@ -59,7 +62,12 @@ pub(crate) fn cross_entropy_output(logits: &Tensor, labels: &Tensor) -> Result<O
 pub fn cross_entropy_backward(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     const OP: &str = "cross_entropy_backward";
     let [batch, classes] = input::dims(OP, "logits", logits, "[N, K]")?;
-    let labels = input::labels(OP, labels, batch, classes)?;
+    let sizes = [batch, classes];
+    on_gpu!(
+        logits,
+        classifier::cross_entropy_backward(OP, logits, labels, sizes)
+    );
+    let labels = input::labels(OP, labels, &Device::Cpu, batch, classes)?;
     let logits = Input::new(OP, "logits", logits)?;
     let logits = logits.values();
     let logits: &[f32] = &logits;

@@ -9,23 +9,26 @@
 //! bits for any number of threads. Errors are those of [`Error`](crate::Error): `Shape`,
 //! `DType` and `Device` for tensors, `Setting` for strides, paddings and kernel sizes.
 
-mod add;
 mod convolution;
+mod elementwise;
 mod linear;
 mod loss;
 mod norm_relu;
 mod norm_relu_convolution;
 mod pool;
 
-pub use add::add;
 pub(crate) use convolution::conv2d_output;
 pub use convolution::{Conv2dGradients, Wanted, conv2d, conv2d_backward};
+pub(crate) use elementwise::relu_output;
+pub use elementwise::{add, relu, relu_backward};
 pub(crate) use linear::linear_output;
 pub use linear::{LinearGradients, linear, linear_backward};
 pub(crate) use loss::cross_entropy_output;
 pub use loss::{cross_entropy, cross_entropy_backward};
 pub use norm_relu::{NormReluGradients, norm_relu, norm_relu_backward};
 pub(crate) use norm_relu::{norm_backward, norm_output, through_norm};
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+pub(crate) use norm_relu_convolution::Arguments as NormReluConv2dArguments;
 pub use norm_relu_convolution::{
     NormReluConv2dGradients, norm_relu_conv2d, norm_relu_conv2d_backward,
     norm_relu_conv2d_with_statistics,

@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::arch::{self, Kernel, Vector};
 use crate::blocks::{self, InputGradient, Sums};
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::images::{Extent, Images, ImagesMut};
 use crate::input::{self, Input, Output};
@@ -77,6 +78,7 @@ pub fn norm_relu_backward(
 /// [`norm_relu`], or batch norm alone, under the name `op`.
 pub(crate) fn norm_output(op: &'static str, x: &Tensor, norm: &Norm, relu: bool) -> Result<Output> {
     norm.check(op, x.dims())?;
+    on_gpu!(x, norm::norm(op, x, norm, relu));
     let (batch, extent) = extent(op, x)?;
     let x = Input::new(op, "x", x)?;
     let mut y = parallel::zeros(batch * extent.numbers());
@@ -104,6 +106,7 @@ pub(crate) fn norm_backward(
     relu: bool,
 ) -> Result<NormReluGradients> {
     norm.check(op, x.dims())?;
+    on_gpu!(x, norm::norm_backward(op, x, norm, grad_output, relu));
     let gradient = Input::shaped(op, "grad_output", grad_output, x.dims())?;
     let (batch, extent) = extent(op, x)?;
     let x = Input::new(op, "x", x)?;

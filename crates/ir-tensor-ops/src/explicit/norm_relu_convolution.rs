@@ -4,6 +4,7 @@ use candle_core::Tensor;
 
 use crate::blocks::Sums;
 use crate::convolution::{self, Convolution, Finish, Incoming, Source};
+use crate::dispatch::on_gpu;
 use crate::error::Result;
 use crate::explicit::norm_relu::{self, NormReluGradients};
 use crate::images::{Images, ImagesMut};
@@ -60,7 +61,12 @@ pub(crate) fn norm_relu_conv2d_output(
     padding: usize,
     residual: Option<&Tensor>,
 ) -> Result<Output> {
-    let call = Call::new(op, x, norm, weight, stride, padding)?;
+    let arguments = Arguments::new(op, x, norm, weight, stride, padding)?;
+    on_gpu!(
+        x,
+        convolution::norm_relu_conv2d(op, &arguments, bias, residual)
+    );
+    let call = Call::new(op, &arguments)?;
     let (y, _) = call.forward(norm, bias, residual, false)?;
     Ok(Output::new(y, &call.shape.output_shape()))
 }
@@ -96,14 +102,13 @@ pub fn norm_relu_conv2d_with_statistics(
     padding: usize,
     residual: Option<&Tensor>,
 ) -> Result<(Tensor, ChannelStatistics)> {
-    let call = Call::new(
-        "norm_relu_conv2d_with_statistics",
+    const OP: &str = "norm_relu_conv2d_with_statistics";
+    let arguments = Arguments::new(OP, x, norm, weight, stride, padding)?;
+    on_gpu!(
         x,
-        norm,
-        weight,
-        stride,
-        padding,
-    )?;
+        convolution::norm_relu_conv2d_with_statistics(OP, &arguments, bias, residual)
+    );
+    let call = Call::new(OP, &arguments)?;
     let (y, moments) = call.forward(norm, bias, residual, true)?;
     let statistics = ChannelStatistics::merge(&moments, call.shape.target());
     Ok((input::output(y, &call.shape.output_shape())?, statistics))
@@ -161,10 +166,16 @@ pub fn norm_relu_conv2d_backward(
     residual_gradient: Option<&Tensor>,
 ) -> Result<NormReluConv2dGradients> {
     const OP: &str = "norm_relu_conv2d_backward";
-    let call = Call::new(OP, x, norm, weight, stride, padding)?;
+    let arguments = Arguments::new(OP, x, norm, weight, stride, padding)?;
+    let added = residual_gradient;
+    on_gpu!(
+        x,
+        convolution::norm_relu_conv2d_backward(OP, &arguments, grad_output, added)
+    );
+    let call = Call::new(OP, &arguments)?;
     let shape = &call.shape;
     let gradient = Input::shaped(OP, "grad_output", grad_output, &shape.output_shape())?;
-    let added = residual_gradient
+    let added = added
         .map(|added| Input::shaped(OP, "residual_gradient", added, &shape.input_shape()))
         .transpose()?;
     let (x, gradient) = (call.x.values(), gradient.values());
@@ -196,14 +207,46 @@ pub(crate) fn frozen_input_gradient(
     grad_output: &Tensor,
 ) -> Result<Tensor> {
     const OP: &str = "frozen_norm_relu_conv2d";
-    let call = Call::new(OP, x, norm, weight, stride, padding)?;
+    let arguments = Arguments::new(OP, x, norm, weight, stride, padding)?;
+    on_gpu!(
+        x,
+        convolution::norm_relu_conv2d_input_gradient(OP, &arguments, grad_output)
+    );
+    let call = Call::new(OP, &arguments)?;
     let gradient = Input::shaped(OP, "grad_output", grad_output, &call.shape.output_shape())?;
     let (x, gradient) = (call.x.values(), gradient.values());
     let (x, gradient) = (Images::Planar(&x), Images::Planar(&gradient));
     Ok(call.input_gradient(norm, x, gradient, None)?.x)
 }
 
-/// The checked arguments that all of these have.
+/// The arguments that all of these have, of sizes that fit.
+pub(crate) struct Arguments<'a> {
+    pub(crate) shape: Convolution,
+    pub(crate) x: &'a Tensor,
+    pub(crate) norm: &'a Norm,
+    pub(crate) weight: &'a Tensor,
+}
+
+impl<'a> Arguments<'a> {
+    fn new(
+        op: &'static str,
+        x: &'a Tensor,
+        norm: &'a Norm,
+        weight: &'a Tensor,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
+        norm.check(op, x.dims())?;
+        Ok(Self {
+            shape: Convolution::new(op, x.dims(), weight, stride, padding)?,
+            x,
+            norm,
+            weight,
+        })
+    }
+}
+
+/// The same on the CPU.
 struct Call {
     op: &'static str,
     shape: Convolution,
@@ -212,20 +255,12 @@ struct Call {
 }
 
 impl Call {
-    fn new(
-        op: &'static str,
-        x: &Tensor,
-        norm: &Norm,
-        weight: &Tensor,
-        stride: usize,
-        padding: usize,
-    ) -> Result<Self> {
-        norm.check(op, x.dims())?;
+    fn new(op: &'static str, arguments: &Arguments<'_>) -> Result<Self> {
         Ok(Self {
             op,
-            shape: Convolution::new(op, x.dims(), weight, stride, padding)?,
-            x: Input::new(op, "x", x)?,
-            weight: Input::new(op, "weight", weight)?,
+            shape: arguments.shape,
+            x: Input::new(op, "x", arguments.x)?,
+            weight: Input::new(op, "weight", arguments.weight)?,
         })
     }
 

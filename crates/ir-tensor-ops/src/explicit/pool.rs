@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use crate::dispatch::on_gpu;
 use crate::error::{Error, Result};
 use crate::input::{self, Input, Output};
 use crate::parallel;
@@ -88,6 +89,7 @@ pub(crate) fn avg_pool2d_output(x: &Tensor, kernel: usize) -> Result<Output> {
     let dims = input::dims(OP, "x", x, "[N, C, H, W]")?;
     let [batch, channels, ..]: [usize; 4] = dims;
     let pooling = Pooling::new(OP, dims, kernel)?;
+    on_gpu!(x, pool::avg_pool2d(OP, x, kernel, pooling.out_shape));
     let x = Input::new(OP, "x", x)?;
     let x = x.values();
     let x: &[f32] = &x;
@@ -145,6 +147,11 @@ pub fn avg_pool2d_backward(
     };
     let [batch, channels, ..] = dims;
     let pooling = Pooling::new(OP, dims, kernel)?;
+    input::check_shape(OP, "grad_output", grad_output, &pooling.out_shape)?;
+    on_gpu!(
+        grad_output,
+        pool::avg_pool2d_backward(OP, dims, kernel, grad_output)
+    );
     let gradient = Input::shaped(OP, "grad_output", grad_output, &pooling.out_shape)?;
     let gradient = gradient.values();
     let gradient: &[f32] = &gradient;

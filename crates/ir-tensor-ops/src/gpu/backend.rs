@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use candle_core::{Storage, Tensor};
+
 use crate::error::Result;
 
 /// An address in the memory of a device.
@@ -14,7 +16,10 @@ pub(super) type Address = u64;
 pub(super) struct Allocation {
     pub(super) address: Address,
     /// What gives the memory back when it is dropped.
-    #[expect(dead_code, reason = "it is only there to be dropped")]
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "it is only there to be dropped")
+    )]
     pub(super) owner: Box<dyn Owner>,
 }
 
@@ -58,6 +63,12 @@ impl Argument {
     /// For the list of pointers to arguments that a launch takes.
     pub(super) fn pointer(&self) -> *mut std::ffi::c_void {
         self.bytes.as_ptr().cast_mut().cast()
+    }
+
+    /// The address that it holds.
+    #[cfg(feature = "cuda")]
+    pub(super) fn held_address(&self) -> Address {
+        Address::from_ne_bytes(self.bytes)
     }
 
     /// The memory that it leads to.
@@ -122,6 +133,12 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     /// As [`Backend::write`].
     unsafe fn read(&self, from: Address, to: &mut [u8]) -> Result<()>;
 
+    /// The memory of a contiguous tensor, which stays the tensor's; `None` if it does not lie on this device.
+    fn borrow(&self, tensor: &Tensor) -> Result<Option<Allocation>>;
+
+    /// Storage for a tensor on this device that takes over memory of its own, which holds as many f32.
+    fn into_storage(&self, memory: Allocation, length: usize) -> Result<Storage>;
+
     /// Puts a kernel into the queue.
     ///
     /// # Safety
@@ -132,8 +149,8 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     /// Waits for all work so far.
     fn wait(&self) -> Result<()>;
 
-    /// From now on launches are recorded instead of carried out.
-    fn begin_capture(&self) -> Result<()>;
+    /// From now on launches are recorded instead of carried out, with a look at the clock behind each if `timed`.
+    fn begin_capture(&self, timed: bool) -> Result<()>;
 
     /// What was recorded.
     fn end_capture(&self) -> Result<Box<dyn Recording>>;
@@ -146,4 +163,8 @@ pub(super) trait Recording: Debug + Send {
     /// # Safety
     /// The memory that the launches read and write ([`Argument::memory`]) is still there.
     unsafe fn launch(&self) -> Result<()>;
+
+    /// Waits for the last time that it was carried out, and gives the kernel of each launch with its milliseconds;
+    /// nothing if it was not timed.
+    fn times(&self) -> Result<Vec<(String, f32)>>;
 }

@@ -3,9 +3,11 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use candle_core::{CpuStorage, Device, Storage, Tensor};
+
 use super::Gpu;
 use super::backend::{Address, Allocation, Argument};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input;
 
 /// What a [`Buffer`] can hold.
@@ -77,6 +79,18 @@ impl<T: Element> Buffer<T> {
         let buffer = Self::new(gpu, values.len())?;
         buffer.write(values)?;
         Ok(buffer)
+    }
+
+    /// The memory of a tensor of T, to be read only; `None` if the tensor does not lie on this device.
+    pub(super) fn borrowed(gpu: &Gpu, tensor: &Tensor) -> Result<Option<Self>> {
+        let memory = gpu.backend().borrow(tensor)?;
+        Ok(memory.map(|memory| Self {
+            gpu: gpu.clone(),
+            allocation: Arc::new(memory),
+            start: 0,
+            length: tensor.elem_count(),
+            element: PhantomData,
+        }))
     }
 
     /// How many numbers it holds.
@@ -174,6 +188,27 @@ impl Buffer<f32> {
         let arguments = [self.into(), value.into(), (self.length as i32).into()];
         // SAFETY: the kernel writes as many numbers as the buffer has.
         unsafe { self.gpu.launch_for(self.length, "fill".into(), &arguments) }
+    }
+
+    /// The first numbers of it, without the others.
+    pub(super) fn shortened(mut self, length: usize) -> Self {
+        self.length = self.length.min(length);
+        self
+    }
+
+    /// The numbers as the storage of a tensor: a copy for one of the CPU, the memory itself for one of this GPU.
+    pub(crate) fn into_storage(self, device: &Device) -> Result<Storage> {
+        if device.is_cpu() {
+            return Ok(Storage::Cpu(CpuStorage::F32(self.to_vec()?)));
+        }
+        // A clone of the buffer, a part of it or a recording would go on using what the tensor now owns.
+        match Arc::try_unwrap(self.allocation) {
+            Ok(memory) if self.start == 0 => self.gpu.backend().into_storage(memory, self.length),
+            _ => Err(Error::Gpu {
+                action: "making a tensor".into(),
+                reason: "the memory is in use elsewhere".into(),
+            }),
+        }
     }
 }
 

@@ -1,16 +1,22 @@
 //! An NVIDIA GPU: the stream of a Candle device, and the kernels loaded into its context.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::Device;
+use candle_core::backend::BackendDevice;
+use candle_core::cuda_backend::{CudaStorageSlice, DeviceId};
+use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
 use cudarc::driver::{
-    CudaFunction, CudaGraph, CudaModule, CudaStream, DevicePtr, DriverError, result, sys,
+    CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError,
+    result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
+use super::Gpu;
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
+use super::cudnn::Handle;
 use crate::error::{Error, Result};
 
 /// The kernels, compiled by build.rs.
@@ -19,24 +25,71 @@ const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"
 /// A GPU with the stream on which Candle's own operations run, so that both keep one order.
 #[derive(Debug)]
 pub(super) struct Cuda {
+    device: CudaDevice,
     stream: Arc<CudaStream>,
     module: Arc<CudaModule>,
     /// Each with the bytes of dynamic shared memory that it may take.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
+    /// While a graph is recorded with times: an event before the first launch and one behind each.
+    marks: Mutex<Option<Vec<Mark>>>,
+    cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
 }
+
+/// A point in a graph, with the kernel before it.
+type Mark = (String, CudaEvent);
 
 impl Cuda {
     pub(super) fn new(device: &Device) -> Result<Self> {
-        let stream = device.as_cuda_device()?.cuda_stream();
+        let device = device.as_cuda_device()?.clone();
+        let stream = device.cuda_stream();
         let module = stream
             .context()
             .load_module(Ptx::from_binary(KERNELS.to_vec()))
             .map_err(|error| failed("loading the kernels", &error))?;
         Ok(Self {
+            device,
             stream,
             module,
             functions: Mutex::default(),
+            marks: Mutex::default(),
+            cudnn: Mutex::default(),
         })
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Option<Vec<Mark>>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records an event as a part of the graph, if its times are wanted.
+    fn mark(&self, kernel: &str) -> Result<()> {
+        let mut marks = self.marks();
+        let Some(marks) = &mut *marks else {
+            return Ok(());
+        };
+        let timing = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let event = self.stream.context().new_event(timing);
+        let event = event.map_err(|error| failed("making an event", &error))?;
+        // Without this flag an event of a graph says in which order things happen, and not when.
+        let flags = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
+        // SAFETY: the event and the stream are of one context, and the stream is being recorded.
+        let recorded = unsafe {
+            sys::cuEventRecordWithFlags(event.cu_event(), self.stream.cu_stream(), flags).result()
+        };
+        recorded.map_err(|error| failed("recording an event", &error))?;
+        marks.push((kernel.into(), event));
+        Ok(())
+    }
+
+    /// cuDNN on this stream; started when it is first asked for.
+    pub(super) fn cudnn(&self) -> Result<Arc<Mutex<Handle>>> {
+        let mut cudnn = self.cudnn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*cudnn {
+            return Ok(Arc::clone(handle));
+        }
+        self.bind()?;
+        let handle = Arc::new(Mutex::new(Handle::new(self)?));
+        *cudnn = Some(Arc::clone(&handle));
+        Ok(handle)
     }
 
     /// The stream that everything runs on.
@@ -71,7 +124,7 @@ impl Cuda {
         Ok(function)
     }
 
-    fn bind(&self) -> Result<()> {
+    pub(super) fn bind(&self) -> Result<()> {
         let bound = self.stream.context().bind_to_thread();
         bound.map_err(|error| failed("choosing the device", &error))
     }
@@ -84,6 +137,18 @@ fn failed(action: &str, error: &DriverError) -> Error {
     }
 }
 
+/// The GPU of a Candle device; made once, when it is first asked for.
+pub(super) fn gpu_of(device: &CudaDevice) -> Result<Gpu> {
+    static KNOWN: Mutex<Vec<(DeviceId, Gpu)>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, gpu)) = known.iter().find(|(id, _)| *id == device.id()) {
+        return Ok(gpu.clone());
+    }
+    let gpu = Gpu::new(&Device::Cuda(device.clone()))?;
+    known.push((device.id(), gpu.clone()));
+    Ok(gpu)
+}
+
 impl Backend for Cuda {
     fn name(&self) -> String {
         let name = self.stream.context().name();
@@ -91,8 +156,10 @@ impl Backend for Cuda {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Allocation> {
+        // Counted in f32, so that it can become the memory of a tensor.
+        let length = bytes.div_ceil(size_of::<f32>()).max(1);
         // SAFETY: whoever takes the memory is told that it may hold anything.
-        let slice = unsafe { self.stream.alloc::<u8>(bytes.max(1)) };
+        let slice = unsafe { self.stream.alloc::<f32>(length) };
         let slice = slice.map_err(|error| failed("taking memory", &error))?;
         let address = slice.device_ptr(&self.stream).0;
         Ok(Allocation {
@@ -117,6 +184,45 @@ impl Backend for Cuda {
         self.wait()
     }
 
+    fn borrow(&self, tensor: &Tensor) -> Result<Option<Allocation>> {
+        match tensor.device() {
+            Device::Cuda(device) if device.same_device(&self.device) => {}
+            _ => return Ok(None),
+        }
+        let tensor = tensor.contiguous()?;
+        let address = {
+            let (storage, layout) = tensor.storage_and_layout();
+            let Storage::Cuda(CudaStorage { slice, .. }) = &*storage else {
+                return Ok(None);
+            };
+            let start = layout.start_offset() * tensor.dtype().size_in_bytes();
+            let address = match slice {
+                CudaStorageSlice::F32(slice) => slice.device_ptr(&self.stream).0,
+                CudaStorageSlice::U32(slice) => slice.device_ptr(&self.stream).0,
+                _ => return Ok(None),
+            };
+            address + start as Address
+        };
+        Ok(Some(Allocation {
+            address,
+            owner: Box::new(tensor),
+        }))
+    }
+
+    fn into_storage(&self, memory: Allocation, length: usize) -> Result<Storage> {
+        let owner: Box<dyn Any> = memory.owner;
+        match owner.downcast::<CudaSlice<f32>>() {
+            Ok(slice) if slice.len() >= length => Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(
+                *slice,
+                self.device.clone(),
+            ))),
+            _ => Err(Error::Gpu {
+                action: "CUDA: making a tensor".into(),
+                reason: "the memory is not as large, or is another tensor's".into(),
+            }),
+        }
+    }
+
     unsafe fn launch(&self, launch: Launch) -> Result<()> {
         let function = self.function(&launch)?;
         self.bind()?;
@@ -134,7 +240,8 @@ impl Backend for Cuda {
                 &mut arguments,
             )
         };
-        launched.map_err(|error| failed(&launch.kernel, &error))
+        launched.map_err(|error| failed(&launch.kernel, &error))?;
+        self.mark(&launch.kernel)
     }
 
     fn wait(&self) -> Result<()> {
@@ -142,18 +249,21 @@ impl Backend for Cuda {
         done.map_err(|error| failed("waiting for the device", &error))
     }
 
-    fn begin_capture(&self) -> Result<()> {
+    fn begin_capture(&self, timed: bool) -> Result<()> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         let begun = self.stream.begin_capture(mode);
-        begun.map_err(|error| failed("beginning a graph", &error))
+        begun.map_err(|error| failed("beginning a graph", &error))?;
+        *self.marks() = timed.then(Vec::new);
+        self.mark("")
     }
 
     fn end_capture(&self) -> Result<Box<dyn Recording>> {
+        let marks = self.marks().take().unwrap_or_default();
         let graph = self
             .stream
             .end_capture(sys::CUgraphInstantiate_flags_enum(0));
         match graph.map_err(|error| failed("making a graph", &error))? {
-            Some(graph) => Ok(Box::new(Captured(graph))),
+            Some(graph) => Ok(Box::new(Captured { graph, marks })),
             None => Err(Error::Gpu {
                 action: "CUDA: making a graph".into(),
                 reason: "the stream was not recording".into(),
@@ -163,7 +273,10 @@ impl Backend for Cuda {
 }
 
 /// A captured graph.
-struct Captured(CudaGraph);
+struct Captured {
+    graph: CudaGraph,
+    marks: Vec<Mark>,
+}
 
 impl std::fmt::Debug for Captured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -177,7 +290,17 @@ unsafe impl Send for Captured {}
 
 impl Recording for Captured {
     unsafe fn launch(&self) -> Result<()> {
-        let launched = self.0.launch();
+        let launched = self.graph.launch();
         launched.map_err(|error| failed("starting a graph", &error))
+    }
+
+    fn times(&self) -> Result<Vec<(String, f32)>> {
+        let marks = self.marks.iter().zip(self.marks.iter().skip(1));
+        let time = |((_, before), (kernel, after)): (&Mark, &Mark)| {
+            let elapsed = before.elapsed_ms(after);
+            let elapsed = elapsed.map_err(|error| failed("reading an event", &error))?;
+            Ok((kernel.clone(), elapsed))
+        };
+        marks.map(time).collect()
     }
 }

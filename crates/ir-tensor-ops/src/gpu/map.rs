@@ -4,9 +4,9 @@ use candle_core::{Device, Tensor};
 use half::bf16;
 
 use super::backend::Argument;
-use super::{Buffer, Gpu};
+use super::{Buffer, Gpu, tensors};
 use crate::error::Result;
-use crate::input::{self, Input};
+use crate::input::{self, Output};
 
 /// What the numbers of activations and weights are stored as; sums are in f32 either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,15 +92,25 @@ impl Map {
         Ok(Self { numbers, dims })
     }
 
-    /// A copy of a tensor `[N, C, H, W]`.
+    /// One of zeros.
+    #[cfg(feature = "cuda")]
+    pub(super) fn zeros(gpu: &Gpu, dims: [usize; 4], precision: Precision) -> Result<Self> {
+        let numbers = match precision {
+            Precision::F32 => Numbers::F32(Buffer::zeros(gpu, size(dims))?),
+            Precision::Bf16 => Numbers::Bf16(Buffer::zeros(gpu, size(dims))?),
+        };
+        Ok(Self { numbers, dims })
+    }
+
+    /// A copy of a tensor `[N, C, H, W]` of f32, which lies on this GPU or the CPU.
     ///
     /// # Errors
     /// `Shape`, `DType` or `Device`, and those of [`Map::new`].
     pub fn from_tensor(gpu: &Gpu, tensor: &Tensor, precision: Precision) -> Result<Self> {
         const OP: &str = "Map::from_tensor";
         let dims = input::dims(OP, "tensor", tensor, "[N, C, H, W]")?;
+        let values = tensors::numbers(gpu, OP, "tensor", tensor)?;
         let map = Self::new(gpu, dims, precision)?;
-        let values = Buffer::from_slice(gpu, &Input::new(OP, "tensor", tensor)?.values())?;
         map.reorder("to_map", &[(&values).into(), map.argument()])?;
         Ok(map)
     }
@@ -110,13 +120,22 @@ impl Map {
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu).
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let values = Buffer::<f32>::new(self.gpu(), self.dims.iter().product())?;
+        self.to_tensor_on(&Device::Cpu)
+    }
+
+    /// A copy as a tensor on the CPU, or on the Candle device of this GPU, which it then does not leave.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu), also for another device.
+    pub fn to_tensor_on(&self, device: &Device) -> Result<Tensor> {
+        Output::of_buffer(self.to_buffer()?, device, &self.dims)?.tensor()
+    }
+
+    /// The numbers in the order of a tensor.
+    pub(super) fn to_buffer(&self) -> Result<Buffer<f32>> {
+        let values = Buffer::new(self.gpu(), self.dims.iter().product())?;
         self.reorder("from_map", &[self.argument(), (&values).into()])?;
-        Ok(Tensor::from_vec(
-            values.to_vec()?,
-            self.dims.to_vec(),
-            &Device::Cpu,
-        )?)
+        Ok(values)
     }
 
     /// N, C, H and W.
@@ -181,18 +200,33 @@ impl Map {
     }
 
     fn reorder(&self, kernel: &str, ends: &[Argument]) -> Result<()> {
-        let [images, channels, height, width] = self.dims;
-        let sizes = [images, channels, self.padded_channels(), height * width];
-        let sizes = sizes.map(|size| (size as i32).into());
-        let kernel = format!("{kernel}_{}", self.precision().name());
-        let threads = size(self.dims);
-        // SAFETY: the kernel reads and writes N·C·H·W numbers of the tensor and as many with padding of
-        // the map; both ends are as large.
-        unsafe {
-            self.gpu()
-                .launch_for(threads, kernel, &[ends, &sizes].concat())
-        }
+        // SAFETY: the tensor has N·C·H·W numbers and the map as many with padding.
+        unsafe { reorder(self.gpu(), kernel, self.precision(), ends, self.dims) }
     }
+}
+
+/// Starts `to_map` or `from_map` with a tensor of these dimensions and a map.
+///
+/// # Safety
+/// As [`Gpu::launch`]; the ends have as many numbers, those of the map with padded channels.
+pub(super) unsafe fn reorder(
+    gpu: &Gpu,
+    kernel: &str,
+    precision: Precision,
+    ends: &[Argument],
+    dims: [usize; 4],
+) -> Result<()> {
+    let [images, channels, height, width] = dims;
+    let sizes = [
+        images,
+        channels,
+        channels.next_multiple_of(GROUP),
+        height * width,
+    ];
+    let sizes = sizes.map(|size| (size as i32).into());
+    let kernel = format!("{kernel}_{}", precision.name());
+    // SAFETY: the caller answers for the ends.
+    unsafe { gpu.launch_for(size(dims), kernel, &[ends, &sizes].concat()) }
 }
 
 /// Numbers of a map with its padding.

@@ -4,10 +4,11 @@ use candle_core::{Device, Tensor};
 use half::bf16;
 
 use super::backend::Argument;
+use super::map::reorder;
 use super::norm::padded;
-use super::{Buffer, Gpu, Precision};
+use super::{Buffer, Element, Gpu, Precision, tensors};
 use crate::error::Result;
-use crate::input::{self, Input};
+use crate::input::{self, Output};
 
 /// The weights `[O, I, K, K]` of a convolution as its kernels read them: `[O, K, K, I]`, with O and I padded with
 /// zeros to a multiple of 16. Clones are the same memory.
@@ -38,25 +39,22 @@ pub enum Weights {
 }
 
 impl Weights {
-    /// A copy of a tensor `[O, I, K, K]`.
+    /// A copy of a tensor `[O, I, K, K]` of f32, which lies on this GPU or the CPU.
     ///
     /// # Errors
     /// `Shape`, `DType`, `Device`, and [`Error::Gpu`](crate::Error::Gpu) if there is not as much memory.
     pub fn from_tensor(gpu: &Gpu, tensor: &Tensor, precision: Precision) -> Result<Self> {
         const OP: &str = "Weights::from_tensor";
         let dims = input::dims(OP, "tensor", tensor, "[O, I, K, K]")?;
-        let input = Input::new(OP, "tensor", tensor)?;
-        let mut values = vec![0f32; length(dims)];
-        for (&value, place) in input.values().iter().zip(places(dims)) {
-            values[place] = value;
-        }
-        Ok(match precision {
-            Precision::F32 => Self::F32(Buffer::from_slice(gpu, &values)?),
-            Precision::Bf16 => {
-                let values: Vec<_> = values.into_iter().map(bf16::from_f32).collect();
-                Self::Bf16(Buffer::from_slice(gpu, &values)?)
-            }
-        })
+        let values = tensors::numbers(gpu, OP, "tensor", tensor)?;
+        let weights = match precision {
+            Precision::F32 => Self::F32(with_last_zero(gpu, dims)?),
+            Precision::Bf16 => Self::Bf16(with_last_zero(gpu, dims)?),
+        };
+        let ends = [(&values).into(), weights.argument()];
+        // SAFETY: O·I·K² numbers of the tensor become O·K²·I of the weights, I with its padding.
+        unsafe { reorder(gpu, "to_map", precision, &ends, dims)? };
+        Ok(weights)
     }
 
     /// A copy as a tensor `[O, I, K, K]` of the given sizes on the CPU.
@@ -64,6 +62,11 @@ impl Weights {
     /// # Errors
     /// `Shape` if the weights are not as many, [`Error::Gpu`](crate::Error::Gpu).
     pub fn to_tensor(&self, dims: [usize; 4]) -> Result<Tensor> {
+        Output::of_buffer(self.to_buffer(dims)?, &Device::Cpu, &dims)?.tensor()
+    }
+
+    /// The numbers in the order of a tensor of these dimensions.
+    pub(super) fn to_buffer(&self, dims: [usize; 4]) -> Result<Buffer<f32>> {
         if self.len() != length(dims) {
             let expected = format!("sizes of {} weights with their padding", self.len());
             return Err(input::wrong_sizes(
@@ -73,12 +76,11 @@ impl Weights {
                 expected,
             ));
         }
-        let values = match self {
-            Self::F32(buffer) => buffer.to_vec()?,
-            Self::Bf16(buffer) => buffer.to_vec()?.into_iter().map(bf16::to_f32).collect(),
-        };
-        let values: Vec<_> = places(dims).map(|place| values[place]).collect();
-        Ok(Tensor::from_vec(values, dims.to_vec(), &Device::Cpu)?)
+        let values = Buffer::new(self.gpu(), dims.iter().product())?;
+        let ends = [self.argument(), (&values).into()];
+        // SAFETY: as in `from_tensor`, the other way round.
+        unsafe { reorder(self.gpu(), "from_map", self.precision(), &ends, dims)? };
+        Ok(values)
     }
 
     /// How many numbers they are, with their padding.
@@ -98,6 +100,13 @@ impl Weights {
         }
     }
 
+    fn gpu(&self) -> &Gpu {
+        match self {
+            Self::F32(buffer) => buffer.gpu(),
+            Self::Bf16(buffer) => buffer.gpu(),
+        }
+    }
+
     /// Their address, for a kernel.
     pub(super) fn argument(&self) -> Argument {
         match self {
@@ -112,11 +121,13 @@ pub(super) fn length([outputs, inputs, height, width]: [usize; 4]) -> usize {
     padded(outputs) * height * width * padded(inputs)
 }
 
-/// Where the weights lie on the device, in the order of the tensor.
-fn places([outputs, inputs, height, width]: [usize; 4]) -> impl Iterator<Item = usize> {
-    let taps = height * width;
-    (0..outputs * inputs * taps).map(move |index| {
-        let (output, input, tap) = (index / taps / inputs, index / taps % inputs, index % taps);
-        (output * taps + tap) * padded(inputs) + input
-    })
+/// Room for weights `[O, K, K, I]`, zeros behind the outputs.
+fn with_last_zero<T: Element>(gpu: &Gpu, dims: [usize; 4]) -> Result<Buffer<T>> {
+    let buffer = Buffer::new(gpu, length(dims))?;
+    let outputs = length(dims) / padded(dims[0]) * dims[0];
+    let rest = buffer.slice(outputs..buffer.len())?;
+    if !rest.is_empty() {
+        rest.write(&vec![T::zeroed(); rest.len()])?;
+    }
+    Ok(buffer)
 }
