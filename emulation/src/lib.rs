@@ -10,7 +10,10 @@ use ir_tensor_ops::gpu::Gpu;
 #[cfg(feature = "cuda")]
 pub fn gpus() -> Vec<Gpu> {
     let device = candle_core::Device::new_cuda_with_stream(0);
-    match device.map_err(Into::into).and_then(|device| Gpu::new(&device)) {
+    match device
+        .map_err(Into::into)
+        .and_then(|device| Gpu::new(&device))
+    {
         Ok(gpu) => vec![gpu],
         Err(error) => panic!("built to test a GPU, and none can be used: {error}"),
     }

@@ -144,12 +144,16 @@ impl Run {
         for _ in 0..request.warm_up {
             self.once()?;
         }
-        let milliseconds = (0..request.steps).map(|_| self.once()).collect::<Result<_>>()?;
+        let milliseconds = (0..request.steps)
+            .map(|_| self.once())
+            .collect::<Result<_>>()?;
         let kernels = self.trainer.step_times()?.into_iter();
         Ok(Answer {
             milliseconds,
             peak_memory_mib: peak_memory_mib(),
-            kernels: kernels.map(|time| (time.kernel, time.milliseconds)).collect(),
+            kernels: kernels
+                .map(|time| (time.kernel, time.milliseconds))
+                .collect(),
         })
     }
 }

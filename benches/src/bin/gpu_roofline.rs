@@ -44,7 +44,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let floor = step.floor_milliseconds(&gpu);
             let took = measured.get(&(name.to_owned(), precision.to_owned()));
             let [took, share] = match took {
-                Some(took) => [format!("{took:.2}"), format!("{:.0} %", 100.0 * floor / took)],
+                Some(took) => [
+                    format!("{took:.2}"),
+                    format!("{:.0} %", 100.0 * floor / took),
+                ],
                 None => [String::new(), String::new()],
             };
             writeln!(

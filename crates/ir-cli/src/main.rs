@@ -64,7 +64,8 @@ fn main() -> ExitCode {
 fn arguments() -> anyhow::Result<Arguments> {
     let words: Vec<_> = std::env::args_os().collect();
     let mut command = config::command(&words)?;
-    let matches = command.get_matches_from_mut(words);
+    let matches = command.try_get_matches_from_mut(words);
+    let matches = matches.unwrap_or_else(|error| error.exit());
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     if let Some(contradiction) = arguments.contradiction() {
         let wrong_usage = command.error(ErrorKind::ArgumentConflict, contradiction);

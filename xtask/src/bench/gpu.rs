@@ -49,7 +49,9 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<()> {
     for &subject in &bench.networks {
         for precision in PRECISIONS {
             let key = [subject.network, precision];
-            let is_there = rows.iter().any(|row| row.get(..2).is_some_and(|row| row == key));
+            let is_there = rows
+                .iter()
+                .any(|row| row.get(..2).is_some_and(|row| row == key));
             if !is_there {
                 bar.set_message(format!("{} {precision}", subject.network));
                 let (finding, said) = measure(bench, subject, precision)
@@ -105,7 +107,10 @@ fn read(path: &Path) -> Result<Vec<Vec<String>>> {
 
 /// Name and driver of the GPU, as the driver's own program says.
 fn gpu() -> String {
-    let arguments = ["--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"];
+    let arguments = [
+        "--query-gpu=name,driver_version,clocks.max.sm",
+        "--format=csv,noheader",
+    ];
     first_line(&PathBuf::from("nvidia-smi"), &arguments).unwrap_or_else(|| "unknown".into())
 }
 
@@ -142,7 +147,9 @@ fn measure(
         }
     }
     let summary = |worker: &Worker| Summary::of(&worker.times);
-    let found = pytorch.iter().map(|way| way.as_ref().map(summary).transpose());
+    let found = pytorch
+        .iter()
+        .map(|way| way.as_ref().map(summary).transpose());
     let finding = Finding {
         subject,
         precision,
@@ -161,7 +168,11 @@ pub(super) fn task(subject: Subject, precision: &str, steps: usize) -> Value {
 
 /// Seconds of an epoch of CIFAR-10, all of it: the median of as many as there are rounds.
 fn epoch(bench: &Bench<'_>, subject: Subject, precision: &str) -> Result<f64> {
-    let steps = if bench.quick { 2 } else { IMAGES / subject.batch };
+    let steps = if bench.quick {
+        2
+    } else {
+        IMAGES / subject.batch
+    };
     let mut worker = bench.workers.our_gpu(&task(subject, precision, steps))?;
     for _ in 0..bench.rounds {
         worker.measure()?;
@@ -174,7 +185,10 @@ fn describe(ours: &Worker, pytorch: &[Option<Worker>]) -> Vec<(&'static str, Str
     let pytorch = pytorch.iter().flatten().next();
     vec![
         ("ours", describe(&ours.ready)),
-        ("pytorch", pytorch.map_or_else(|| "none".into(), |worker| describe(&worker.ready))),
+        (
+            "pytorch",
+            pytorch.map_or_else(|| "none".into(), |worker| describe(&worker.ready)),
+        ),
     ]
 }
 
@@ -187,7 +201,11 @@ impl Finding {
 
     fn row(&self) -> Vec<String> {
         let Subject { network, batch } = self.subject;
-        let mut row = vec![network.to_owned(), self.precision.to_owned(), batch.to_string()];
+        let mut row = vec![
+            network.to_owned(),
+            self.precision.to_owned(),
+            batch.to_string(),
+        ];
         for time in [Some(self.ours)].iter().chain(&self.pytorch) {
             let cells = time.map(|Summary { median, min, max }| [median, min, max]);
             let cell = |index: usize| number(cells.map(|cells| cells[index]), 3);

@@ -44,10 +44,15 @@ pub(super) fn record(bench: &Bench<'_>, subject: Subject, precision: &str) -> Re
     let notes = [
         ("launches", answer.kernels.len().to_string()),
         ("ms of all kernels", number(Some(sum), 3)),
-        ("ms of a step with a look at the clock behind each kernel", number(whole, 3)),
+        (
+            "ms of a step with a look at the clock behind each kernel",
+            number(whole, 3),
+        ),
     ];
     let question = format!("gpu-{}-{precision}", subject.network);
-    bench.records.write(&question, &notes, &table(&shares, sum))?;
+    bench
+        .records
+        .write(&question, &notes, &table(&shares, sum))?;
     Ok(())
 }
 
@@ -114,7 +119,14 @@ mod tests {
         let shares = shares(&kernels);
         let found: Vec<_> = shares
             .iter()
-            .map(|share| (share.phase, share.kernel.as_str(), share.launches, share.milliseconds))
+            .map(|share| {
+                (
+                    share.phase,
+                    share.kernel.as_str(),
+                    share.launches,
+                    share.milliseconds,
+                )
+            })
             .collect();
         assert_eq!(
             found,
@@ -126,6 +138,9 @@ mod tests {
                 ("update", "update", 1, 0.75),
             ]
         );
-        assert_eq!(table(&shares, 7.5)[1].join(","), "forward,convolve,2,3.0000,40.0");
+        assert_eq!(
+            table(&shares, 7.5)[1].join(","),
+            "forward,convolve,2,3.0000,40.0"
+        );
     }
 }

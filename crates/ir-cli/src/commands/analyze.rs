@@ -258,12 +258,8 @@ impl Analysis<'_> {
         let spinner =
             progress::spinner("choosing the scale of the unrolled block on the training split");
         let batches = self.batches(SplitName::Train)?.map(data::pair);
-        let choice = ir_analysis::choose_scale(
-            self.network,
-            batches,
-            &SCALES,
-            self.arguments.unroll_steps,
-        )?;
+        let choice =
+            ir_analysis::choose_scale(self.network, batches, &SCALES, self.arguments.unroll_steps)?;
         spinner.finish_and_clear();
         Ok(Some(choice.scale))
     }

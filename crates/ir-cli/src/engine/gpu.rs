@@ -23,7 +23,9 @@ impl Target {
     pub(super) fn open(precision: crate::arguments::Precision) -> Result<Self> {
         // On a stream of its own: the default stream cannot be recorded.
         let device = candle_core::Device::new_cuda_with_stream(0);
-        let gpu = device.map_err(Into::into).and_then(|device| Gpu::new(&device));
+        let gpu = device
+            .map_err(Into::into)
+            .and_then(|device| Gpu::new(&device));
         let gpu = gpu.map_err(|error| {
             anyhow::anyhow!("--device cuda: no GPU can be used here ({error}); use --device cpu")
         })?;

@@ -98,7 +98,10 @@ pub(super) fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
 fn facts(run: &Run) -> Vec<(String, String)> {
     let info = &run.info;
     let (optimizer, machine) = (&info.optimizer, &info.machine);
-    let gpu = machine.gpu.as_ref().map(|_| format!("{}; ", machine.device()));
+    let gpu = machine
+        .gpu
+        .as_ref()
+        .map(|_| format!("{}; ", machine.device()));
     let rates: Vec<String> = optimizer
         .learning_rate
         .iter()

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use ir_tensor_ops::gpu::{
-    Descent, EpochOrder, Gpu, Graph, KernelTime, Precision, Progress, ResidentImages, StepState, Stopped,
+    Descent, EpochOrder, Gpu, Graph, KernelTime, Precision, Progress, ResidentImages, StepState,
+    Stopped,
 };
 
 use super::pass::Pass;

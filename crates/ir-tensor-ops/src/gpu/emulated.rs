@@ -165,7 +165,9 @@ impl Recording for Recorded {
     fn times(&self) -> Result<Vec<(String, f32)>> {
         let milliseconds = lock(&self.milliseconds);
         let times = self.launches.iter().zip(&*milliseconds);
-        Ok(times.map(|(launch, &time)| (launch.kernel.clone(), time)).collect())
+        Ok(times
+            .map(|(launch, &time)| (launch.kernel.clone(), time))
+            .collect())
     }
 }
 
