@@ -144,8 +144,9 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
             int of_image = quotient(in_image, sizes.per_window_row);
             int image = tile.image + of_tile, row = tile.rows.first + of_image;
             int column = tile.columns.first + in_image - of_image * tile.columns.count;
-            inside[i] = place < places && image < sizes.images && row >= 0 && row < sizes.source_height &&
-                        column >= 0 && column < sizes.source_width;
+            // As unsigned numbers, those below 0 are large ones.
+            inside[i] = place < places && image < sizes.images && (unsigned)row < (unsigned)sizes.source_height &&
+                        (unsigned)column < (unsigned)sizes.source_width;
             int at = (image * sizes.source_height + row) * sizes.source_width + column;
             found[i] = inside[i] ? *(const Wide<T> *)(from + at * sizes.source_channels) : zeros;
         }
