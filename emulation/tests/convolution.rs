@@ -34,6 +34,9 @@ const CASES: [Case; 16] = [
     ([3, 20, 4, 3], [20, 3, 1, 2]),
 ];
 
+/// So many channels and so large a part of x under each y that a block of the weights' gradient takes several tiles.
+const MANY_TILES: Case = ([9, 225, 15, 15], [225, 1, 2, 0]);
+
 /// Sums of products with the sums of their magnitudes.
 #[derive(Clone)]
 struct Sums {
@@ -244,9 +247,9 @@ fn check_padding(map: &Map) {
 
 /// Runs `body` on every emulated device for every case and precision with the same data; what it gives must be the
 /// same bits on all of them.
-fn each_case(body: impl Fn(&Gpu, &Data, [usize; 2]) -> Vec<Vec<f32>>) {
+fn each_case(cases: &[Case], body: impl Fn(&Gpu, &Data, [usize; 2]) -> Vec<Vec<f32>>) {
     let gpus = gpus();
-    for case in CASES {
+    for &case in cases {
         for precision in PRECISIONS {
             let mut first: Option<Vec<Vec<u32>>> = None;
             let mut data = None;
@@ -266,7 +269,7 @@ fn each_case(body: impl Fn(&Gpu, &Data, [usize; 2]) -> Vec<Vec<f32>>) {
 
 #[test]
 fn forward() {
-    each_case(|gpu, data, [stride, padding]| {
+    each_case(&CASES, |gpu, data, [stride, padding]| {
         let convolution = &data.convolution;
         let dims = convolution.output_dims();
         let [_, outputs, height, width] = dims;
@@ -348,7 +351,7 @@ fn check_moments(statistics: &[f32], channels: usize, y: &Tensor) {
 
 #[test]
 fn input_gradient() {
-    each_case(|gpu, data, [stride, padding]| {
+    each_case(&CASES, |gpu, data, [stride, padding]| {
         let convolution = &data.convolution;
         let channels = data.dims[1].next_multiple_of(16);
         let (g, w) = (values(&data.gradient), values(&data.weight));
@@ -408,7 +411,8 @@ fn input_gradient() {
 
 #[test]
 fn weight_gradient() {
-    each_case(|gpu, data, [stride, padding]| {
+    let cases = [&CASES[..], &[MANY_TILES]].concat();
+    each_case(&cases, |gpu, data, [stride, padding]| {
         let convolution = &data.convolution;
         let dims = convolution.weight_dims();
         let channels = dims[0].next_multiple_of(16);
