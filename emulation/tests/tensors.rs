@@ -197,7 +197,7 @@ fn norm_and_relu() {
         let x = uniform(&dims);
         agree(
             &|x| ir_tensor_ops::frozen_norm_relu(&x[0], &norm),
-            &[x.clone()],
+            std::slice::from_ref(&x),
         );
         let gradient = seeded(&dims, 5);
         let batch = Norm::batch(&ChannelStatistics::of(&x).unwrap(), &gamma, &beta, 1e-5).unwrap();
@@ -249,7 +249,7 @@ fn norm_relu_and_convolution() {
                     &x[0], &constant, &weight, &bias, stride, padding,
                 )
             },
-            &[x.clone()],
+            std::slice::from_ref(&x),
         );
         for norm in [&constant, &batch] {
             let y = explicit::norm_relu_conv2d(&x, norm, &weight, &bias, stride, padding, None);

@@ -137,7 +137,7 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     fn borrow(&self, tensor: &Tensor) -> Result<Option<Allocation>>;
 
     /// Storage for a tensor on this device that takes over memory of its own, which holds as many f32.
-    fn into_storage(&self, memory: Allocation, length: usize) -> Result<Storage>;
+    fn adopt(&self, memory: Allocation, length: usize) -> Result<Storage>;
 
     /// Puts a kernel into the queue.
     ///

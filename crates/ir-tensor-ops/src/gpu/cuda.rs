@@ -178,7 +178,7 @@ impl Backend for Cuda {
         }))
     }
 
-    fn into_storage(&self, memory: Allocation, length: usize) -> Result<Storage> {
+    fn adopt(&self, memory: Allocation, length: usize) -> Result<Storage> {
         let owner: Box<dyn Any> = memory.owner;
         match owner.downcast::<CudaSlice<f32>>() {
             Ok(slice) if slice.len() >= length => Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(

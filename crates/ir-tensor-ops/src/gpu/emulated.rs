@@ -110,7 +110,7 @@ impl Backend for Emulated {
         Ok(None)
     }
 
-    fn into_storage(&self, _: Allocation, _: usize) -> Result<Storage> {
+    fn adopt(&self, _: Allocation, _: usize) -> Result<Storage> {
         Err(failed("make a tensor", "its tensors are those of the CPU"))
     }
 
