@@ -1,6 +1,8 @@
 //! What the benchmarks share: inputs that are the same in every run.
 
+pub mod gpu_roofline;
 pub mod peak;
+pub mod record;
 pub mod roofline;
 
 use candle_core::{Device, Result, Shape, Tensor};

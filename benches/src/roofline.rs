@@ -26,9 +26,11 @@ const FORWARD_ACTIVATIONS: usize = 5;
 /// output is made of three activations and written; conv2 reads inner and writes its
 /// gradient; conv1 reads that gradient, inner and h and writes the gradient of h.
 const BACKWARD_ACTIVATIONS: usize = 10;
+/// Both.
+pub(crate) const STEP_ACTIVATIONS: usize = FORWARD_ACTIVATIONS + BACKWARD_ACTIVATIONS;
 /// A training step reads and writes weights forward, backward and in the optimiser: w twice, the
 /// gradient written and read, w and v read and written.
-const WEIGHT_PASSES: usize = 8;
+pub(crate) const WEIGHT_PASSES: usize = 8;
 
 const BYTES: usize = size_of::<f32>();
 
@@ -66,7 +68,7 @@ impl Cost {
             cost.fewest += convolution.fewest_forward();
         }
         let weights = network.parameters().all * BYTES;
-        cost.bytes = traffic(network, batch, FORWARD_ACTIVATIONS) + weights as f64;
+        cost.bytes = traffic(network, batch, FORWARD_ACTIVATIONS, BYTES) + weights as f64;
         cost
     }
 
@@ -81,21 +83,25 @@ impl Cost {
             // The weight gradient transforms x as the forward pass does, and ∂y as that its result.
             cost.fewest += 2.0 * convolution.fewest_forward() + backward;
         }
-        let activations = FORWARD_ACTIVATIONS + BACKWARD_ACTIVATIONS;
         let weights = WEIGHT_PASSES * network.parameters().trainable * BYTES;
-        cost.bytes = traffic(network, batch, activations) + weights as f64;
+        cost.bytes = traffic(network, batch, STEP_ACTIVATIONS, BYTES) + weights as f64;
         cost
     }
 }
 
-/// Bytes of `activations` passes over the output of every block.
-fn traffic(network: &Architecture, batch: usize, activations: usize) -> f64 {
+/// Bytes of `activations` passes over the output of every block, of `bytes` bytes a number.
+pub(crate) fn traffic(
+    network: &Architecture,
+    batch: usize,
+    activations: usize,
+    bytes: usize,
+) -> f64 {
     let sizes = network.stage_sizes();
     let values = network.blocks().into_iter().map(|block| {
         let [height, width] = sizes[block.stage];
         block.channels * height * width
     });
-    (values.sum::<usize>() * batch * activations * BYTES) as f64
+    (values.sum::<usize>() * batch * activations * bytes) as f64
 }
 
 /// A convolution on a batch.

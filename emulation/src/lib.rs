@@ -4,8 +4,25 @@ use candle_core::{Device, Tensor};
 use ir_tensor_ops::{gpu::Gpu, random};
 use rand::Rng;
 
+/// The GPU of this machine, in place of the emulated ones.
+///
+/// # Panics
+/// If there is none: a test that was built for a GPU and passes without one would say nothing.
+#[cfg(feature = "cuda")]
+pub fn gpus() -> Vec<Gpu> {
+    let device = candle_core::Device::new_cuda_with_stream(0);
+    match device
+        .map_err(Into::into)
+        .and_then(|device| Gpu::new(&device))
+    {
+        Ok(gpu) => vec![gpu],
+        Err(error) => panic!("built to test a GPU, and none can be used: {error}"),
+    }
+}
+
 /// The emulated devices, whose threads take turns in opposite orders. Empty, with a line on stderr, where there
 /// was no C++ compiler: the tests then have nothing to run on.
+#[cfg(not(feature = "cuda"))]
 #[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 pub fn gpus() -> Vec<Gpu> {
     let found = [Gpu::emulated(), Gpu::emulated_in_reverse()];

@@ -59,9 +59,9 @@ fn a_sample_does_not_depend_on_the_others() {
     for gpu in gpus() {
         gpu.in_place_of_the_cpu(|| {
             let all = per_sample::inner(&x, &y).unwrap();
-            for (sample, &of_all) in all.iter().enumerate() {
+            for (sample, expected) in all.iter().enumerate() {
                 let [x, y] = [&x, &y].map(|x| x.narrow(0, sample, 1).unwrap());
-                assert_eq!(per_sample::inner(&x, &y).unwrap(), [of_all]);
+                assert_eq!(per_sample::inner(&x, &y).unwrap(), [*expected]);
             }
         });
     }

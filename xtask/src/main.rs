@@ -55,10 +55,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Every command works on the workspace, from whichever of its folders it was started.
+/// Every command works on the workspace, from whichever of its folders it was started. On a machine where it was not
+/// built there is none, and the current folder takes its place.
 fn enter_workspace_root() -> anyhow::Result<()> {
     let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    env::set_current_dir(root.canonicalize()?)?;
+    if root.is_dir() {
+        env::set_current_dir(root.canonicalize()?)?;
+    }
     Ok(())
 }
 

@@ -7,13 +7,12 @@
 //! RECORD is a comparison that `cargo xtask bench` recorded on this machine; without it the columns of what was
 //! measured are empty.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
 
-use ir_benches::peak;
 use ir_benches::roofline::Cost;
+use ir_benches::{peak, record};
 use ir_models::Architecture;
 
 /// The networks and batches of `cargo xtask bench`.
@@ -27,14 +26,11 @@ const SUBJECTS: [(&str, usize); 7] = [
     ("wide", 32),
 ];
 
-/// Milliseconds by network and mode.
-type Measured = HashMap<(String, String), f64>;
-
 fn main() -> Result<(), Box<dyn Error>> {
     let mut output = std::io::stdout().lock();
     let measured = match std::env::args().nth(1) {
-        Some(path) => read(&fs::read_to_string(path)?)?,
-        None => Measured::new(),
+        Some(path) => record::read(&fs::read_to_string(path)?, ["network", "mode"])?,
+        None => record::Measured::new(),
     };
     let (operations, bytes) = (peak::operations_per_second(), peak::bytes_per_second());
     writeln!(
@@ -78,40 +74,4 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
-}
-
-/// The medians of ours in a record.
-fn read(record: &str) -> Result<Measured, Box<dyn Error>> {
-    let mut lines = record.lines().filter(|line| !line.starts_with('#'));
-    let header: Vec<&str> = lines
-        .next()
-        .ok_or("the record is empty")?
-        .split(',')
-        .collect();
-    let column = |name: &str| {
-        let found = header.iter().position(|column| *column == name);
-        found.ok_or_else(|| format!("the record has no column {name}"))
-    };
-    let (network, mode, time) = (column("network")?, column("mode")?, column("ours_ms")?);
-    let mut measured = Measured::new();
-    for line in lines {
-        let cells: Vec<&str> = line.split(',').collect();
-        let cell = |index: usize| cells.get(index).copied().ok_or("a line is too short");
-        let key = (cell(network)?.to_owned(), cell(mode)?.to_owned());
-        measured.insert(key, cell(time)?.parse()?);
-    }
-    Ok(measured)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_record_gives_the_medians_of_ours() {
-        let record = "# threads: 4\nnetwork,batch,mode,ours_ms\nwide,32,train,12.5\n";
-        let measured = read(record).unwrap();
-        assert_eq!(measured[&("wide".to_owned(), "train".to_owned())], 12.5);
-        assert!(read("network,mode\n").is_err());
-    }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result as CandleResult, Tensor};
 use ir_models::{Block, BlockBackward, BlockGradients, ResidualNetwork};
-use ir_tensor_ops::explicit;
+use ir_tensor_ops::{explicit, together};
 
 use crate::error::{Error, Part, Result};
 
@@ -99,6 +99,16 @@ impl<'a> Checked<'a> {
     /// The network's own way to take gradients through its blocks.
     pub(crate) fn block_backward(&self) -> Option<&dyn BlockBackward> {
         self.network.block_backward()
+    }
+
+    /// Does `work` with rayon's threads at hand if the network computes by rules of its own, which
+    /// are the operations of ir-tensor-ops. Candle's bring threads of their own, and wait for each
+    /// of them: two sets of waiting threads take the processors from one another.
+    pub(crate) fn together<R>(&self, work: impl FnOnce() -> R) -> R {
+        match self.block_backward() {
+            Some(_) => together(work),
+            None => work(),
+        }
     }
 
     /// ∂L/∂h_j and ∂L/∂s_j by that way.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::gradient_check::GradientCheck;
 use crate::options::Measure;
 
 /// Result of everything in this crate.
@@ -24,6 +25,8 @@ pub enum Part {
     Branch(usize),
     /// `after` of this block.
     After(usize),
+    /// All of this block, by gradients of the network's own.
+    Block(usize),
     /// `head`.
     Head,
 }
@@ -35,6 +38,7 @@ impl fmt::Display for Part {
             Self::Shortcut(block) => write!(f, "shortcut of block {block}"),
             Self::Branch(block) => write!(f, "branch of block {block}"),
             Self::After(block) => write!(f, "after of block {block}"),
+            Self::Block(block) => write!(f, "block {block}"),
             Self::Head => f.write_str("head"),
         }
     }
@@ -171,6 +175,19 @@ pub enum Error {
     NoGradient {
         /// The representation, as `h_3`.
         position: String,
+    },
+
+    /// The gradient through these functions is not theirs.
+    #[error(
+        "no measure of this network that takes a gradient is right, since the gradient is cut in {}: \
+         an operation there records none, or only a part, as candle-nn's `softmax_last_dim`, \
+         `rms_norm`, `layer_norm` and `rope` do, or it is detached; take one that records \
+         (`softmax`, `RmsNorm::forward_diff`, `rms_norm_slow`, `layer_norm_slow`, `rope_slow`)",
+        cut.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    CutGradients {
+        /// The functions, in the order of the network.
+        cut: Vec<GradientCheck>,
     },
 
     /// The network itself failed.

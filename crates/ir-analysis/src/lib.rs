@@ -25,7 +25,8 @@
 //!
 //! Beside it stand [`trace()`] (every h_j, F_j and gradient of a batch), [`evaluate`] and
 //! [`exit_accuracies`] (forward only), [`choose_scale`] (for the unrolling), [`fit_readouts`] (for
-//! the readouts) and [`stages`].
+//! the readouts) and [`stages`]. [`check_gradients`] says whether the gradients of a network can be
+//! believed.
 //!
 //! # Definitions
 //!
@@ -59,6 +60,7 @@ mod error;
 mod estimation;
 mod evaluate;
 mod exits;
+mod gradient_check;
 mod groups;
 mod last_stage;
 mod lesions;
@@ -68,6 +70,7 @@ mod outcome;
 mod paths;
 mod probe;
 mod readouts;
+mod recorded;
 pub mod results;
 mod split;
 mod statistics;
@@ -77,6 +80,7 @@ mod unroll;
 
 pub use error::{Error, Part, Result};
 pub use evaluate::{BatchError, Evaluation, ExitEvaluation, evaluate, exit_accuracies};
+pub use gradient_check::{GradientCheck, check_gradients};
 pub use number::Number;
 pub use options::{Measure, Options, ReferenceExit, UnrollScale};
 pub use readouts::{Readouts, fit_readouts};

@@ -12,12 +12,14 @@
 //!
 //! What is measured is ‖g_0‖ of each sample. The sum of g_0 over all paths is ∂L/∂h_0.
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
+use ir_models::LinearizedBlock;
 
 use crate::checked::Checked;
 use crate::draws::{Draws, binomial};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::probe::norms;
+use crate::recorded::Recorded;
 use crate::results::PathLength;
 use crate::statistics::Moments;
 use crate::trace::{Trace, TracedBlock};
@@ -50,19 +52,28 @@ impl PathsSoFar {
         }
     }
 
-    /// Adds a batch. Each block is recorded once; a path of length k costs the backward passes of k
-    /// branches.
+    /// Adds a batch. Each block is linearised once; a path of length k costs the backward passes of
+    /// k branches.
     pub(crate) fn add(&mut self, network: &Checked<'_>, trace: &Trace) -> Result<()> {
         let Some(gradient_last) = &trace.gradient_last else {
             return Ok(());
         };
-        let record = |(block, traced)| RecordedBlock::new(network, block, traced);
-        let recorded = trace.blocks.iter().enumerate().map(record);
-        let recorded: Vec<RecordedBlock> = recorded.collect::<Result<_>>()?;
+        let linearize = |(block, traced)| linearized(network, block, traced);
+        let blocks = trace.blocks.iter().enumerate().map(linearize);
+        let blocks: Vec<_> = blocks.collect::<Result<_>>()?;
         for path in self.lengths.iter_mut().flatten() {
             let mut arriving = Arriving::new(gradient_last.clone())?;
-            for (block, &takes) in recorded.iter().zip(&path.takes).rev() {
-                arriving.pass(block, takes)?;
+            for (block, &takes) in path.takes.iter().enumerate().rev() {
+                let back = if takes {
+                    blocks[block].back_through_branch(&arriving.gradient)?
+                } else {
+                    blocks[block].back_through_shortcut(&arriving.gradient)?
+                };
+                if back.dims() != trace.blocks[block].h.dims() {
+                    let position = format!("h_{block}");
+                    return Err(Error::NoGradient { position });
+                }
+                arriving.pass(back)?;
             }
             path.norm.extend(&arriving.norms()?);
         }
@@ -90,53 +101,45 @@ impl PathsSoFar {
     }
 }
 
-/// A function of one tensor as Candle recorded it, to send gradients back through many times.
-struct Recorded {
-    input: Var,
-    output: Tensor,
+/// A block at the h_j that it saw: by the network's own rules, or as Candle records it.
+fn linearized<'a>(
+    network: &'a Checked<'_>,
+    block: usize,
+    traced: &TracedBlock,
+) -> Result<Box<dyn LinearizedBlock + 'a>> {
+    if let Some(backward) = network.block_backward()
+        && let Some(linearized) = backward.linearized(block, &traced.h)?
+    {
+        return Ok(linearized);
+    }
+    Ok(Box::new(RecordedBlock::new(network, block, traced)?))
 }
 
-impl Recorded {
-    fn new(input: &Tensor, function: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let input = Var::from_tensor(input)?;
-        let output = function(&input)?;
-        Ok(Self { input, output })
-    }
-
-    /// `None` for a function that gives its input back.
-    fn unless_identity(self) -> Option<Self> {
-        (self.output.id() != self.input.id()).then_some(self)
-    }
-
-    /// The gradient at the input of one at the output: 0 where the output does not depend on it.
-    fn back(&self, gradient: &Tensor) -> Result<Tensor> {
-        // The derivative of Σ output · g with g held fixed is g.
-        let mut found = (&self.output * gradient)?.sum_all()?.backward()?;
-        match found.remove(&self.input) {
-            Some(gradient) => Ok(gradient),
-            None => Ok(self.input.zeros_like()?),
-        }
-    }
-}
-
-/// The three functions of a block, each recorded alone at the values of the whole network's pass;
-/// `None` is the identity.
+/// The three functions of a block, each recorded alone at the values of the whole network's pass.
 struct RecordedBlock {
-    shortcut: Option<Recorded>,
+    shortcut: Recorded,
     branch: Recorded,
-    after: Option<Recorded>,
+    after: Recorded,
 }
 
 impl RecordedBlock {
     fn new(network: &Checked<'_>, block: usize, traced: &TracedBlock) -> Result<Self> {
         let sum = network.sum(block, &traced.s, &traced.branch)?;
-        let shortcut = Recorded::new(&traced.h, |h| network.shortcut(block, h))?;
-        let after = Recorded::new(&sum, |sum| network.after(block, sum))?;
         Ok(Self {
-            shortcut: shortcut.unless_identity(),
+            shortcut: Recorded::new(&traced.h, |h| network.shortcut(block, h))?,
             branch: Recorded::new(&traced.h, |h| network.branch(block, h))?,
-            after: after.unless_identity(),
+            after: Recorded::new(&sum, |sum| network.after(block, sum))?,
         })
+    }
+}
+
+impl LinearizedBlock for RecordedBlock {
+    fn back_through_branch(&self, gradient: &Tensor) -> candle_core::Result<Tensor> {
+        self.branch.back(&self.after.back(gradient)?)
+    }
+
+    fn back_through_shortcut(&self, gradient: &Tensor) -> candle_core::Result<Tensor> {
+        self.shortcut.back(&self.after.back(gradient)?)
     }
 }
 
@@ -158,21 +161,13 @@ impl Arriving {
         })
     }
 
-    /// Passes back through one block.
-    fn pass(&mut self, block: &RecordedBlock, takes_branch: bool) -> Result<()> {
-        let way = if takes_branch {
-            Some(&block.branch)
-        } else {
-            block.shortcut.as_ref()
-        };
-        let functions = [block.after.as_ref(), way];
-        if functions.iter().all(Option::is_none) {
+    /// Takes what came back through one block.
+    fn pass(&mut self, gradient: Tensor) -> Result<()> {
+        if gradient.id() == self.gradient.id() {
             return Ok(());
         }
-        for function in functions.into_iter().flatten() {
-            self.gradient = function.back(&self.gradient)?;
-        }
-        self.norms = norms(&self.gradient)?;
+        self.norms = norms(&gradient)?;
+        self.gradient = gradient;
         self.rescale()
     }
 

@@ -2,7 +2,6 @@
 
 use candle_core::Tensor;
 use ir_models::ResidualNetwork;
-use ir_tensor_ops::together;
 
 use crate::batch::Batch;
 use crate::blocks::BlockSoFar;
@@ -83,7 +82,7 @@ pub fn analyze_split<E: BatchError>(
     let network = Checked::new(network)?;
     let mut so_far = SplitSoFar::new(&network, options)?;
     each_batch(batches, |batch| {
-        together(|| so_far.add(batch))?;
+        network.together(|| so_far.add(batch))?;
         progress(so_far.progress(batch.index + 1));
         Ok(())
     })?;

@@ -3,7 +3,6 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use ir_models::{BlockBackward, ResidualNetwork};
-use ir_tensor_ops::together;
 
 use crate::batch::Batch;
 use crate::checked::Checked;
@@ -106,7 +105,7 @@ pub(crate) fn run(
     batch: &Batch,
     gradients: Gradients,
 ) -> Result<(Trace, Outcomes)> {
-    together(|| match network.block_backward() {
+    network.together(|| match network.block_backward() {
         Some(backward) if gradients == Gradients::Taken => explicit(network, backward, batch),
         _ => recorded(network, batch, gradients),
     })

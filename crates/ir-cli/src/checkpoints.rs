@@ -18,7 +18,8 @@ use serde_json::Value;
 use crate::progress;
 use crate::training::Settings;
 
-const NEWEST: &str = "checkpoint.safetensors";
+/// The newest checkpoint of a run, in its folder.
+pub(crate) const NEWEST: &str = "checkpoint.safetensors";
 const BEST: &str = "best.safetensors";
 
 /// The checkpoints of one run.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use ir_analysis::results::{BlockMeasures, Split, Stage};
 
 use crate::figures::scale::significant;
-use crate::run::{Run, RunInfo};
+use crate::run::{Machine, Run, RunInfo};
 
 /// A mean, with the standard deviation that is drawn and printed beside it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -214,11 +214,15 @@ pub(crate) struct BlockSummary {
     pub(crate) summary: Summary,
 }
 
-/// Whether two runs differ in nothing but seed, machine, command and version.
+/// Whether two runs differ in nothing but seed, machine, command and version: what a machine stores numbers as is no part
+/// of the machine.
 fn same_settings(a: &RunInfo, b: &RunInfo) -> bool {
     let comparable = |info: &RunInfo| RunInfo {
         seed: 0,
-        machine: a.machine.clone(),
+        machine: Machine {
+            precision: Some(info.machine.precision().into()),
+            ..a.machine.clone()
+        },
         command: Vec::new(),
         version: String::new(),
         ..info.clone()

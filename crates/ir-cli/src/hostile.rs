@@ -49,7 +49,7 @@ pub(crate) fn run_folder(content: &[u8]) {
     let judged = claims::judge(&groups, &[]);
     serde_json::to_string(&judged).expect("claims are plain data");
     for figure in figures::all(&groups, &[]) {
-        drop(figure.svg);
+        drop(figure.drawing);
     }
 }
 

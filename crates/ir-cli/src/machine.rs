@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 
+use crate::engine::Target;
 use crate::run::Machine;
 
 /// Sets the number of threads of everything that computes; all cores if `None`.
@@ -10,13 +11,16 @@ pub(crate) fn use_threads(threads: Option<u16>) -> Result<()> {
     builder.build_global().context("starting threads")
 }
 
-/// The machine, as far as it says what it is.
-pub(crate) fn describe() -> Machine {
+/// The machine, as far as it says what it is, and the GPU of it that computed.
+pub(crate) fn describe(target: &Target) -> Machine {
+    let (gpu, precision) = target.gpu().unzip();
     Machine {
         cpu: cpu_name().unwrap_or_else(|| std::env::consts::ARCH.into()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         threads: rayon::current_num_threads(),
         instruction_set: ir_tensor_ops::instruction_set().into(),
+        gpu,
+        precision: precision.map(Into::into),
     }
 }
 

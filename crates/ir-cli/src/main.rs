@@ -10,6 +10,7 @@ mod claims;
 mod commands;
 mod config;
 mod data;
+mod engine;
 mod family;
 mod figures;
 mod files;
@@ -38,6 +39,7 @@ use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
 use clap::FromArgMatches;
+use clap::error::ErrorKind;
 
 use crate::arguments::{Arguments, Command};
 
@@ -61,8 +63,15 @@ fn main() -> ExitCode {
 /// What was typed, and what a file named there adds. Wrong usage and `--help` end the process.
 fn arguments() -> anyhow::Result<Arguments> {
     let words: Vec<_> = std::env::args_os().collect();
-    let matches = config::command(&words)?.get_matches_from(words);
-    Ok(Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+    let mut command = config::command(&words)?;
+    let matches = command.try_get_matches_from_mut(words);
+    let matches = matches.unwrap_or_else(|error| error.exit());
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(contradiction) = arguments.contradiction() {
+        let wrong_usage = command.error(ErrorKind::ArgumentConflict, contradiction);
+        wrong_usage.exit();
+    }
+    Ok(arguments)
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {

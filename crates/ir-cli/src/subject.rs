@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::HumanBytes;
 use ir_data::{Locations, Normalization};
 use ir_models::import::{BlockKind, Imported, ImportedResNet, ModelFiles, Strictness, Weights};
 use ir_models::{Checkpoint, ResNet, ResidualNetwork};
 use serde_json::json;
 
+use crate::checkpoints::NEWEST;
 use crate::progress;
 
 /// A network with what is known about it.
@@ -30,12 +31,20 @@ pub(crate) enum Source {
 }
 
 impl Subject {
-    /// Opens `hf:owner/name`, a folder, or a file.
+    /// Opens `hf:owner/name`, the newest checkpoint of a run's folder, another folder, or a file.
     pub(crate) fn open(reference: &Path, offline: bool, strictness: Strictness) -> Result<Self> {
         if let Some(hub) = reference.to_str().filter(|text| text.starts_with("hf:")) {
             let folder = fetch(hub, offline)?;
             return Self::import(&folder, Some(hub.trim_start_matches("hf:")), strictness);
         }
+        let newest = reference.join(NEWEST);
+        let reference = if newest.is_file() { &newest } else { reference };
+        ensure!(
+            reference.exists(),
+            "{}: no such file or folder; give a checkpoint, the folder of a run, a file of weights, \
+             a folder with one and its config.json, or hf:OWNER/NAME",
+            reference.display()
+        );
         let is_ours = !reference.is_dir()
             && !Weights::is_torch_file(reference)
             && Checkpoint::recognizes(reference)?;

@@ -12,6 +12,7 @@ use ir_models::{Architecture, DataDescription, Position, Trainer, TrainingSettin
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::Checkpoints;
+use crate::engine::{Engine, Target};
 use crate::run::{Columns, Epoch, GradientNormRatio};
 use crate::{data, files, interrupt, progress};
 
@@ -43,7 +44,7 @@ pub(crate) struct Training<'a> {
     checkpoints: Checkpoints,
     settings: Settings,
     data: DataDescription,
-    trainer: Trainer,
+    engine: Box<dyn Engine>,
     images: Loader,
     test: Loader,
     /// A fixed part of each split, on which blocks and exits are measured.
@@ -60,6 +61,7 @@ impl<'a> Training<'a> {
         checkpoints: Checkpoints,
         settings: Settings,
         dataset: &Dataset,
+        target: &Target,
         trainer: Trainer,
     ) -> Result<Self> {
         let normalization = dataset.normalization();
@@ -80,10 +82,12 @@ impl<'a> Training<'a> {
         }
         history.retain(|epoch| epoch.epoch <= position.epoch);
         columns.keep_until(position.epoch);
+        let images = Loader::new(dataset.train().clone(), options)?;
         Ok(Self {
             folder,
             checkpoints,
-            images: Loader::new(dataset.train().clone(), options)?,
+            engine: target.train(trainer, &images)?,
+            images,
             test: fixed(dataset.test(), settings.test_samples, EVALUATION_BATCH)?,
             measured: [
                 ("train", measured(dataset.train())?),
@@ -98,7 +102,6 @@ impl<'a> Training<'a> {
                 }),
             },
             settings,
-            trainer,
             history,
             columns,
         })
@@ -123,14 +126,14 @@ impl<'a> Training<'a> {
             let started = Instant::now();
             self.record(None, started)?;
         }
-        if self.trainer.position().batches == 0 {
+        if self.engine.position().batches == 0 {
             // What was killed between a checkpoint and this begins with it.
             self.keep_best()?;
         }
         if self.settings.epochs == 0 {
             self.save()?;
         }
-        while self.trainer.position().epoch < self.settings.epochs {
+        while self.engine.position().epoch < self.settings.epochs {
             let started = Instant::now();
             if let Some(sums) = self.epoch()? {
                 self.record(Some(&sums), started)?;
@@ -148,15 +151,11 @@ impl<'a> Training<'a> {
 
     /// The rest of the epoch under way; `None` if somebody asked to stop before its end.
     fn epoch(&mut self) -> Result<Option<Position>> {
-        let position = *self.trainer.position();
+        let position = self.engine.position();
         let label = format!("epoch {}/{}", position.epoch + 1, self.settings.epochs);
         let bar = progress::bar(self.images.batches(), label);
         bar.set_position(position.batches as u64);
-        let batches = self
-            .images
-            .epoch_from(position.epoch as u64, position.batches)
-            .map(data::pair);
-        let outcome = self.trainer.epoch(batches, |step| {
+        let outcome = self.engine.epoch(&self.images, &mut |step| {
             bar.inc(1);
             let (loss, accuracy) = (step.position.loss(), step.position.accuracy());
             let (loss, accuracy) = (loss.unwrap_or(f64::NAN), accuracy.unwrap_or(f64::NAN));
@@ -170,12 +169,12 @@ impl<'a> Training<'a> {
             }
         });
         bar.finish_and_clear();
-        Ok(outcome?)
+        outcome
     }
 
     /// Evaluates the network as it is now and appends to the history.
     fn record(&mut self, sums: Option<&Position>, started: Instant) -> Result<()> {
-        let position = *self.trainer.position();
+        let position = self.engine.position();
         let every = self.settings.measure_every;
         let last = position.epoch == self.settings.epochs;
         let gradient_norm_ratio = if every > 0 && (position.epoch.is_multiple_of(every) || last) {
@@ -183,7 +182,7 @@ impl<'a> Training<'a> {
         } else {
             None
         };
-        let network = self.trainer.network();
+        let network = self.engine.network()?;
         let test = ir_analysis::evaluate(network, self.test.epoch(0).map(data::pair))?;
         let schedule = &self.settings.training.schedule;
         let epoch = Epoch {
@@ -220,15 +219,16 @@ impl<'a> Training<'a> {
             ..Options::default()
         };
         let mut ratios = [None, None];
+        let norms = self.batch_norms()?;
         for (ratio, (name, images)) in ratios.iter_mut().zip(&self.measured) {
             let batches = images.epoch(0).map(data::pair);
-            let network = self.trainer.network();
+            let network = self.engine.network()?;
             let split = ir_analysis::analyze_split(network, batches, &options, &mut |_| ())?;
             let norms = match *name {
-                "train" => self.batch_norms()?,
-                _ => Vec::new(),
+                "train" => norms.as_slice(),
+                _ => &[],
             };
-            self.columns.add(epoch, name, &split, &norms);
+            self.columns.add(epoch, name, &split, norms);
             *ratio = gradient_norm_ratio(&split);
         }
         self.columns.write(self.folder)?;
@@ -238,12 +238,13 @@ impl<'a> Training<'a> {
 
     /// The norms of h_j in a pass that normalises by the batch: the first images of the training
     /// split, as many as a step takes.
-    fn batch_norms(&self) -> Result<Vec<f64>> {
+    fn batch_norms(&mut self) -> Result<Vec<f64>> {
         let Some(batch) = self.first_batch.epoch(0).next() else {
             return Ok(Vec::new());
         };
         let (images, labels) = data::pair(batch)?;
-        let pass = self.trainer.network().training_pass(&images, &labels)?;
+        let network = self.engine.trainer()?.network();
+        let pass = network.training_pass(&images, &labels)?;
         Ok(pass.representation_norms())
     }
 
@@ -270,8 +271,9 @@ impl<'a> Training<'a> {
     /// Writes a checkpoint; at the end of an epoch that is the best so far, as that too.
     fn save(&mut self) -> Result<()> {
         let run = serde_json::to_value(&self.settings)?;
-        self.checkpoints.save(&self.trainer, &self.data, run)?;
-        match self.trainer.position().batches {
+        let trainer = self.engine.trainer()?;
+        self.checkpoints.save(trainer, &self.data, run)?;
+        match trainer.position().batches {
             0 => self.keep_best(),
             _ => Ok(()),
         }
@@ -283,7 +285,7 @@ impl<'a> Training<'a> {
         let accuracies = trained().map(|epoch| epoch.test_accuracy);
         let highest = accuracies.fold(f64::NEG_INFINITY, f64::max);
         let best = trained().find(|epoch| epoch.test_accuracy >= highest);
-        if best.is_some_and(|best| best.epoch == self.trainer.position().epoch) {
+        if best.is_some_and(|best| best.epoch == self.engine.position().epoch) {
             self.checkpoints.keep_as_best()?;
         }
         Ok(())

@@ -128,7 +128,12 @@ fn the_report_works_in_a_browser() {
     );
     assert_eq!(tip, "block 10 (transition), train, exit: −0.400 ± 0.080");
 
-    // On a phone nothing is wider than the page.
+    // Panels stand side by side.
+    let columns = "new Set([...document.querySelectorAll('#fig2 + figure svg')]\
+                   .map(panel => panel.getBoundingClientRect().left)).size";
+    assert_eq!(value(&tab, columns), 2);
+
+    // On a phone they stand below each other, and nothing is wider than the page.
     tab.call_method(SetDeviceMetricsOverride {
         width: 390,
         height: 844,
@@ -148,6 +153,10 @@ fn the_report_works_in_a_browser() {
     .expect("a phone");
     let width = value(&tab, "document.documentElement.scrollWidth");
     assert_eq!(width, 390);
+    assert_eq!(value(&tab, columns), 1);
+    let clipped = "[...document.querySelectorAll('figure svg')]\
+                   .filter(panel => panel.getBoundingClientRect().right > 390).length";
+    assert_eq!(value(&tab, clipped), 0);
 
     let complaints = complaints.lock().expect("a lock");
     assert!(complaints.is_empty(), "{complaints:?}");

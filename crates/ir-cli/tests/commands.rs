@@ -385,6 +385,10 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
         ),
         ("init tiny.json --out file/network".into(), "file/network"),
         ("report nowhere --out report".into(), "nowhere"),
+        (
+            "analyze nothing.safetensors --data images".into(),
+            "nothing.safetensors: no such file or folder; give a checkpoint",
+        ),
     ] {
         let complaint = place.complaint(&line);
         assert!(complaint.contains(reason), "ir {line}: {complaint}");
@@ -407,7 +411,7 @@ fn a_diverging_run_stops_with_the_last_good_checkpoint() {
         complaint.contains("checkpoint.safetensors is the last good checkpoint"),
         "{complaint}"
     );
-    place.ok("analyze run/checkpoint.safetensors --data images --measures ratio");
+    place.ok("analyze run --data images --measures ratio");
 }
 
 #[test]

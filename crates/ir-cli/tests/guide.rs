@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// The chapters, in the order of the summary.
 fn chapters() -> Vec<PathBuf> {
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/src");
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let summary = fs::read_to_string(guide.join("SUMMARY.md")).expect("a summary");
     let links = summary.split("](").skip(1);
     let chapters = links.filter_map(|rest| rest.split(')').next());

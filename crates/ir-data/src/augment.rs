@@ -72,6 +72,12 @@ impl Lookup {
         Self(values)
     }
 
+    /// All of them, channel by channel.
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn values(&self) -> Vec<f32> {
+        self.0.concat()
+    }
+
     /// A byte of a channel, normalised.
     pub(crate) fn value(&self, channel: usize, value: u8) -> f32 {
         self.0[channel][usize::from(value)]

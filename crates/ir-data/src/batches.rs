@@ -214,15 +214,29 @@ impl Loader {
         })
     }
 
+    /// What is done to a sample in an epoch.
+    pub(crate) fn augmentation(&self, epoch: u64, sample: usize) -> Augmentation {
+        match self.options.augment {
+            true => Augmentation::random(self.options.seed, epoch, sample as u64),
+            false => Augmentation::NONE,
+        }
+    }
+
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn split(&self) -> &Split {
+        &self.split
+    }
+
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn lookup(&self) -> &Lookup {
+        &self.lookup
+    }
+
     fn batch(&self, epoch: u64, order: &[usize], range: Range<usize>) -> Result<Batch> {
         let indices = order[range].to_vec();
         let mut values = Vec::with_capacity(indices.len() * IMAGE);
         for &sample in &indices {
-            let augmentation = if self.options.augment {
-                Augmentation::random(self.options.seed, epoch, sample as u64)
-            } else {
-                Augmentation::NONE
-            };
+            let augmentation = self.augmentation(epoch, sample);
             self.lookup
                 .append(self.split.image(sample), augmentation, &mut values);
         }

@@ -348,6 +348,10 @@ pub enum Error {
     #[error("the thread that prepares batches ended before its work was done")]
     Worker,
 
+    /// An operation of ir-tensor-ops failed: there was not enough memory on a GPU, say.
+    #[error(transparent)]
+    Operation(#[from] ir_tensor_ops::Error),
+
     /// Candle could not make a tensor.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),

@@ -26,6 +26,8 @@ mod hub;
 mod image_folder;
 mod locate;
 mod panics;
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+mod resident;
 pub mod synthetic;
 
 pub use augment::{Augmentation, PADDING};

@@ -23,12 +23,15 @@
 //! ```
 
 mod architecture;
+mod backward;
 mod checkpoint;
 mod checksum;
 mod error;
 mod faults;
 pub mod files;
 mod finite;
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+pub mod gpu;
 pub mod import;
 mod initialize;
 mod layout;
@@ -46,7 +49,7 @@ pub use checkpoint::{Checkpoint, DataDescription, FORMAT_VERSION, Normalization}
 pub use error::{Error, Result};
 pub use layout::{Kind, TensorSpec};
 pub use names::NAMES;
-pub use network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
+pub use network::{Block, BlockBackward, BlockGradients, LinearizedBlock, ResidualNetwork};
 pub use optimizer::{Sgd, WeightDecayCovers};
 pub use pass::TrainingPass;
 pub use resnet::{EPSILON, ResNet};

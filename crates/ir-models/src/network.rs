@@ -195,6 +195,52 @@ pub trait BlockBackward {
     /// # }
     /// ```
     fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> Result<Tensor>;
+
+    /// The block as it is at h_j, to take many gradients back through one of its two ways alone.
+    /// `None`, by default, leaves that to Candle's automatic differentiation.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use ir_models::{Architecture, ResNet, ResidualNetwork};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+    /// let backward = network.block_backward().expect("it has explicit gradients");
+    /// let h = Tensor::ones((1, 16, 8, 8), DType::F32, &Device::Cpu)?;
+    /// let block = backward.linearized(0, &h)?.expect("it has explicit gradients of these too");
+    /// // The shortcut of an ordinary block is the identity.
+    /// assert_eq!(block.back_through_shortcut(&h)?.id(), h.id());
+    /// assert_eq!(block.back_through_branch(&h)?.dims(), h.dims());
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn linearized<'a>(
+        &'a self,
+        block: usize,
+        h: &Tensor,
+    ) -> Result<Option<Box<dyn LinearizedBlock + 'a>>> {
+        let _ = (block, h);
+        Ok(None)
+    }
+}
+
+/// A block's derivative at one h_j, see [`BlockBackward::linearized`]. Both functions read ∂L/∂h_{j+1};
+/// where a way is the identity they return the tensor itself.
+pub trait LinearizedBlock {
+    /// branch_j'(h_j)ᵀ after_j'(s_j + F_j)ᵀ `gradient`.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn back_through_branch(&self, gradient: &Tensor) -> Result<Tensor>;
+
+    /// shortcut_j'(h_j)ᵀ after_j'(s_j + F_j)ᵀ `gradient`.
+    ///
+    /// # Errors
+    /// Whatever Candle reports.
+    fn back_through_shortcut(&self, gradient: &Tensor) -> Result<Tensor>;
 }
 
 /// What [`BlockBackward::gradients`] finds.

@@ -56,12 +56,17 @@ impl Default for Sgd {
 }
 
 impl Sgd {
+    /// Whether one kind of tensor decays.
+    pub(crate) fn decays(&self, kind: Kind) -> bool {
+        let is_weight = matches!(kind, Kind::ConvolutionWeight | Kind::LinearWeight);
+        is_weight || self.weight_decay_covers == WeightDecayCovers::Everything
+    }
+
     /// The weight decay of one kind of tensor.
     fn decay_of(&self, kind: Kind) -> f64 {
-        let is_weight = matches!(kind, Kind::ConvolutionWeight | Kind::LinearWeight);
-        match self.weight_decay_covers {
-            WeightDecayCovers::Weights if !is_weight => 0.0,
-            _ => self.weight_decay,
+        match self.decays(kind) {
+            true => self.weight_decay,
+            false => 0.0,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::layout::{BatchNorm, BlockLayers, Convolution, TensorSpec};
 use crate::resnet::{EPSILON, ResNet};
 
 /// PyTorch's default: running ← 0.9 running + 0.1 batch.
-const RUNNING_MOMENTUM: f64 = 0.1;
+pub(crate) const RUNNING_MOMENTUM: f64 = 0.1;
 
 /// What one batch says about the weights: the loss, the gradient of its mean, and the batch
 /// statistics that the running ones have yet to take in.

@@ -1,17 +1,16 @@
 //! The paper's networks, built from an [`Architecture`].
 
 use candle_core::Tensor;
-use ir_tensor_ops::explicit::Wanted;
 use ir_tensor_ops::{
-    Activation, Conv2d, Gradient, Norm, Workspace, avg_pool2d, frozen_norm_relu,
-    frozen_norm_relu_conv2d, linear, together,
+    Activation, Conv2d, Norm, Workspace, avg_pool2d, frozen_norm_relu, frozen_norm_relu_conv2d,
+    linear, together,
 };
 
 use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::initialize;
 use crate::layout::{BatchNorm, BlockLayers, Convolution, Layout, TensorSpec};
-use crate::network::{Block, BlockBackward, BlockGradients, ResidualNetwork};
+use crate::network::{Block, BlockBackward, ResidualNetwork};
 
 /// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β. A channel whose
 /// variance is 0 thus has a value, y = β, and a gradient.
@@ -120,7 +119,7 @@ impl ResNet {
         })
     }
 
-    fn block(&self, index: usize) -> candle_core::Result<&BlockLayers> {
+    pub(crate) fn block(&self, index: usize) -> candle_core::Result<&BlockLayers> {
         let blocks = &self.layout.blocks;
         blocks.get(index).ok_or_else(|| {
             let last = blocks.len() - 1;
@@ -178,7 +177,7 @@ impl ResNet {
     }
 
     /// The batch norm as evaluation reads it.
-    fn running_norm(&self, norm: &BatchNorm) -> ir_tensor_ops::Result<Norm> {
+    pub(crate) fn running_norm(&self, norm: &BatchNorm) -> ir_tensor_ops::Result<Norm> {
         Norm::running(
             &self.tensors[norm.running_mean],
             &self.tensors[norm.running_variance],
@@ -306,84 +305,5 @@ impl ResidualNetwork for ResNet {
             self.evaluate_from(0, h)
         });
         Ok(logits?)
-    }
-}
-
-impl BlockBackward for ResNet {
-    fn gradients(
-        &self,
-        block: usize,
-        h: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<BlockGradients> {
-        let block = self.block(block)?;
-        Ok(together(|| self.block_gradients(block, h, gradient))?)
-    }
-
-    fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> candle_core::Result<Tensor> {
-        Ok(together(|| {
-            let h = Activation::from_tensor(&self.workspace, h)?;
-            let [batch, channels, height, width] = h.dims();
-            let (norm, pooling) = (
-                self.running_norm(&self.layout.head_norm)?,
-                self.architecture.head_pooling,
-            );
-            let weight = &self.tensors[self.layout.classifier_weight];
-            let features = (channels, height / pooling, width / pooling);
-            let features = gradient
-                .matmul(weight)?
-                .reshape((batch, features.0, features.1, features.2))?;
-            let features = Activation::from_tensor(&self.workspace, &features)?;
-            let (gradient, _) = h.norm_relu_avg_pool2d_backward(&norm, pooling, &features)?;
-            gradient.whole().to_tensor()
-        })?)
-    }
-}
-
-impl ResNet {
-    fn block_gradients(
-        &self,
-        block: &BlockLayers,
-        h: &Tensor,
-        gradient: &Tensor,
-    ) -> ir_tensor_ops::Result<BlockGradients> {
-        let h = Activation::from_tensor(&self.workspace, h)?;
-        let (conv1, conv2) = (
-            self.convolution(&block.conv1),
-            self.convolution(&block.conv2),
-        );
-        let norm1 = self.running_norm(&block.norm1)?;
-        let norm2 = self.running_norm(&block.norm2)?;
-        let inner = h.norm_relu_conv2d(&norm1, conv1, None)?;
-        let mut sum = Activation::from_tensor(&self.workspace, gradient)?;
-        if block.pooled {
-            let [batch, _, height, width] = inner.dims();
-            let channels = conv2.weight.dims()[0];
-            sum = sum.avg_pool2d_backward(2, [batch, channels, height, width])?;
-        }
-        let of_sum = if block.pooled {
-            sum.to_tensor()?
-        } else {
-            gradient.clone()
-        };
-        let mut sum = Gradient::from(sum);
-        let mut inner = inner.norm_relu_conv2d_input_gradient(&norm2, conv2, &mut sum, None)?;
-        let through_shortcut = match &block.shortcut {
-            Some(conv) => {
-                let wanted = Wanted {
-                    x: true,
-                    weight: false,
-                };
-                h.conv2d_backward(self.convolution(conv), &mut sum, wanted)?
-                    .x
-            }
-            None => Some(sum),
-        };
-        let added = through_shortcut.map(Gradient::whole);
-        let of_h = h.norm_relu_conv2d_input_gradient(&norm1, conv1, &mut inner, added)?;
-        Ok(BlockGradients {
-            sum: of_sum,
-            h: of_h.whole().to_tensor()?,
-        })
     }
 }

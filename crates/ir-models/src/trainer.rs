@@ -160,6 +160,30 @@ impl Trainer {
         named.filter_map(|(spec, velocity)| Some((spec.name.as_str(), velocity.as_ref()?)))
     }
 
+    /// All tensors of the network, each with its velocity if it is trained.
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn tensors(
+        &self,
+    ) -> impl Iterator<Item = (&crate::TensorSpec, &Tensor, Option<&Tensor>)> {
+        let tensors = self.network.tensors().zip(&self.velocities);
+        tensors.map(|((spec, tensor), velocity)| (spec, tensor, velocity.as_ref()))
+    }
+
+    /// Takes other tensors in place of its own, in the same order.
+    #[cfg(any(feature = "cuda", feature = "emulation"))]
+    pub(crate) fn overwrite(&mut self, tensors: Vec<(Tensor, Option<Tensor>)>) -> Result<()> {
+        let (tensors, velocities): (Vec<_>, Vec<_>) = tensors.into_iter().unzip();
+        let mut tensors = tensors.into_iter();
+        let architecture = self.network.architecture().clone();
+        self.network = ResNet::from_tensors(&architecture, |spec| {
+            tensors.next().ok_or_else(|| {
+                candle_core::Error::Msg(format!("there is no tensor {}", spec.name)).into()
+            })
+        })?;
+        self.velocities = velocities;
+        Ok(())
+    }
+
     /// One step on one batch: `images` `[N, C, H, W]` f32, `labels` `[N]` u32. N may be 1, and not every
     /// class need occur.
     ///
@@ -192,20 +216,30 @@ impl Trainer {
                     .update(spec.kind, weight, velocity, gradient, learning_rate)?;
             }
         }
-        let samples = labels.elem_count();
+        Ok(self.count(pass.loss, pass.correct, labels.elem_count(), learning_rate))
+    }
+
+    /// Counts a step that was taken.
+    pub(crate) fn count(
+        &mut self,
+        loss: f64,
+        correct: usize,
+        samples: usize,
+        learning_rate: f64,
+    ) -> StepReport {
         let position = &mut self.position;
         position.step += 1;
         position.batches += 1;
         position.samples += samples;
-        position.correct += pass.correct;
-        position.loss_sum += pass.loss * samples as f64;
-        Ok(StepReport {
-            loss: pass.loss,
-            correct: pass.correct,
+        position.correct += correct;
+        position.loss_sum += loss * samples as f64;
+        StepReport {
+            loss,
+            correct,
             samples,
             learning_rate,
             position: *position,
-        })
+        }
     }
 
     /// The rest of an epoch: a step on each batch. `batches` is what is left of the epoch that
@@ -230,12 +264,17 @@ impl Trainer {
                 return Ok(None);
             }
         }
+        Ok(Some(self.finish_epoch()))
+    }
+
+    /// Begins the next epoch; gives the sums of the one that is over.
+    pub(crate) fn finish_epoch(&mut self) -> Position {
         let whole = self.position;
         self.position = Position {
             epoch: whole.epoch + 1,
             step: whole.step,
             ..Position::default()
         };
-        Ok(Some(whole))
+        whole
     }
 }

@@ -29,7 +29,11 @@ struct Product {
     // Groups of four warps that share the channels of the source.
     static constexpr int GROUPS = BN == 16 ? 1 : 2;
     static constexpr int THREADS = 128 * GROUPS;
+    // Blocks that are to fit on a multiprocessor: so many that their registers last.
+    static constexpr int BLOCKS = GROUPS == 2 ? 2 : sizeof(T) == 2 ? 4 : 3;
     static constexpr int M = WM / 16, N = WN / 8;
+    // Taps of a row that are multiplied side by side: one is enough to be done where there are no tensor cores.
+    static constexpr int ABREAST = sizeof(T) == 2 ? K : 1;
     static constexpr int PAD = Fragment<T>::PAD, ROWS = Fragment<T>::ROWS;
     // The sums in shared memory: rows begin at odd multiples of eight banks.
     static constexpr int PITCH = BN + 8;
@@ -115,7 +119,7 @@ struct Product {
                 wait_for_weights(ky);
                 UNROLL_BY(1)
                 for (int channel = group * 16; channel < channels; channel += GROUPS * 16) {
-                    UNROLL
+                    UNROLL_BY(ABREAST)
                     for (int kx = 0; kx < K; kx++) {
                         int rows[M][ROWS];
                         UNROLL
@@ -176,9 +180,8 @@ struct Product {
         float *sums = sums_of(x, norm, weight, sizes, tile, target, shared);
         int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
         bool takes = channel < sizes.target_channels;
-        float values[PLACES][WIDE], total[WIDE] = {}, of_bias[WIDE], count = 0;
+        float total[WIDE] = {};
         bool inside[PLACES];
-        if (takes) load_wide(bias + channel, of_bias);
         UNROLL
         for (int i = 0; i < PLACES; i++) {
             int index = threadIdx.x / VECTORS + i * STEP;
@@ -186,29 +189,41 @@ struct Product {
             inside[i] = takes && place >= 0;
             if (!inside[i]) continue;
             int64_t at = place * sizes.target_channels + channel;
-            float added[WIDE] = {};
-            if (residual) load_wide(residual + at, added);
-            load_wide(sums + index * PITCH + vector * WIDE, values[i]);
-            for (int k = 0; k < WIDE; k++) {
-                values[i][k] = rounded<T>(values[i][k] + of_bias[k] + added[k]);
-                total[k] += values[i][k];
+            float *of_place = sums + index * PITCH + vector * WIDE;
+            float values[WIDE], added[WIDE];
+            load_wide(of_place, values);
+            load_wide(bias + channel, added);
+            for (int k = 0; k < WIDE; k++) values[k] += added[k];
+            if (residual) {
+                load_wide(residual + at, added);
+                for (int k = 0; k < WIDE; k++) values[k] += added[k];
             }
-            store_wide(y + at, values[i]);
+            for (int k = 0; k < WIDE; k++) {
+                values[k] = rounded<T>(values[k]);
+                total[k] += values[k];
+            }
+            store_wide(y + at, values);
+            // For the squares below.
+            store_wide(of_place, values);
         }
         if (!statistics) return;
         // The mean of the tile first, and then the squares of the distances from it.
-        for (int row = tile.row; row < min(tile.row + sizes.tile_rows, sizes.target_height); row++)
-            count += min(sizes.tile_columns, sizes.target_width - tile.column);
-        count *= min(sizes.tile_images, sizes.images - tile.image);
+        float count = min(sizes.tile_images, sizes.images - tile.image) *
+                      min(sizes.tile_rows, sizes.target_height - tile.row) *
+                      min(sizes.tile_columns, sizes.target_width - tile.column);
         float *room = sums + BM * PITCH, mean[WIDE], squares[WIDE] = {};
         sum_channels(total, room);
         for (int k = 0; k < WIDE; k++) mean[k] = total[k] / count;
         UNROLL
-        for (int i = 0; i < PLACES; i++)
-            for (int k = 0; k < WIDE && inside[i]; k++) {
-                float apart = values[i][k] - mean[k];
+        for (int i = 0; i < PLACES; i++) {
+            if (!inside[i]) continue;
+            float values[WIDE];
+            load_wide(sums + (threadIdx.x / VECTORS + i * STEP) * PITCH + vector * WIDE, values);
+            for (int k = 0; k < WIDE; k++) {
+                float apart = values[k] - mean[k];
                 squares[k] = fmaf(apart, apart, squares[k]);
             }
+        }
         sum_channels(squares, room);
         if (threadIdx.x >= VECTORS || !takes) return;
         float counts[WIDE];
@@ -229,20 +244,23 @@ struct Product {
         bool takes = channel < sizes.target_channels;
         float plain[WIDE] = {}, centred[WIDE] = {};
         if (takes) {
-            const WideNorm of(norm, channel);
             UNROLL
             for (int i = 0; i < PLACES; i++) {
                 int index = threadIdx.x / VECTORS + i * STEP;
                 int64_t place = target_place(sizes, tile, index);
                 if (place < 0) continue;
                 int64_t at = place * sizes.target_channels + channel;
-                float values[WIDE], of_x[WIDE];
-                if (x) load_wide(x + at, of_x);
+                float values[WIDE];
                 load_wide(sums + index * PITCH + vector * WIDE, values);
-                for (int k = 0; k < WIDE && x; k++) {
-                    values[k] = of(of_x[k], k) > 0 ? rounded<T>(values[k]) : 0;
-                    plain[k] += values[k];
-                    centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
+                if (x) {
+                    const WideNorm of(norm, channel);
+                    float of_x[WIDE];
+                    load_wide(x + at, of_x);
+                    for (int k = 0; k < WIDE; k++) {
+                        values[k] = of(of_x[k], k) > 0 ? rounded<T>(values[k]) : 0;
+                        plain[k] += values[k];
+                        centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
+                    }
                 }
                 store_wide(dx + at, values);
             }
@@ -259,14 +277,16 @@ struct Product {
 };
 
 #define DEFINE_SIZE(ending, T, K, BN)                                                                                \
-    BOUNDED_KERNEL(convolution_##K##_##BN##_##ending, 128 * (BN == 16 ? 1 : 2), BN == 16 ? 4 : 2,                    \
+    BOUNDED_KERNEL(convolution_##K##_##BN##_##ending, (Product<T, true, K, BN>::THREADS),                            \
+                   (Product<T, true, K, BN>::BLOCKS),                                                                \
                    (const T *x, const float *mean, const float *scale, const float *shift, const T *weight,          \
                     const float *bias, const T *residual, T *y, float *statistics, SIZES)) {                         \
         DYNAMIC_SHARED(shared);                                                                                      \
         Product<T, true, K, BN>::forward(x, Norm{mean, scale, shift}, weight, bias, residual, y, statistics,         \
                                          SIZES_GIVEN, shared);                                                       \
     }                                                                                                                \
-    BOUNDED_KERNEL(input_gradient_##K##_##BN##_##ending, 128 * (BN == 16 ? 1 : 2), BN == 16 ? 4 : 2,                 \
+    BOUNDED_KERNEL(input_gradient_##K##_##BN##_##ending, (Product<T, false, K, BN>::THREADS),                        \
+                   (Product<T, false, K, BN>::BLOCKS),                                                               \
                    (const T *gradient, const T *weight, T *dx, const T *x, const float *mean, const float *scale,    \
                     const float *shift, float *sums, SIZES)) {                                                       \
         DYNAMIC_SHARED(shared);                                                                                      \

@@ -87,7 +87,6 @@ struct WideNorm {
     float mean[WIDE], scale[WIDE], shift[WIDE];
 
     __device__ WideNorm(const Norm &norm, int channel) {
-        if (!norm.mean) return;
         load_wide(norm.mean + channel, mean);
         load_wide(norm.scale + channel, scale);
         load_wide(norm.shift + channel, shift);
@@ -109,14 +108,13 @@ template <int THREADS, typename T>
 __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes &sizes, const Tile &tile, int channel,
                                  int channels, int pitch, T *to) {
     // Reads that are under way at a time.
-    constexpr int AHEAD = 4;
+    constexpr int AHEAD = 64 / sizeof(Wide<T>);
     int vectors = sizes.chunk / WIDE, vector = threadIdx.x % vectors, threads = THREADS / vectors;
     if (vector * WIDE >= channels) return;
     channel += vector * WIDE;
     int plane = tile.rows.count * tile.columns.count, places = sizes.tile_images * plane;
     const T *from = source + channel;
     const Wide<T> zeros = {};
-    const WideNorm of(norm, channel);
     for (int first = threadIdx.x / vectors; first < places; first += AHEAD * threads) {
         Wide<T> found[AHEAD];
         bool inside[AHEAD];
@@ -137,6 +135,8 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
             if (place >= places) break;
             T *into = to + place * pitch + vector * WIDE;
             if (norm.mean && inside[i]) {
+                // Read again each time: that costs less than the registers that they would take.
+                const WideNorm of(norm, channel);
                 float values[WIDE];
                 load_wide((const T *)&found[i], values);
                 for (int k = 0; k < WIDE; k++) values[k] = fmaxf(of(values[k], k), 0);

@@ -21,13 +21,34 @@ Registration::Registration(const char *name, Call call) { kernels()[name] = call
 void wait(Wait what) {
     Fiber &fiber = state->fibers[state->current];
     fiber.wait = what;
-    swapcontext(&fiber.context, &state->scheduler);
+    if (_setjmp(fiber.place) == 0) _longjmp(state->scheduler, 1);
 }
 
-// What a fiber runs. It never returns: the scheduler does not resume a fiber that is at its end.
+// What a fiber runs: one thread of each block, for ever. The scheduler does not resume it at its end, until there is
+// another block.
 static void run() {
-    state->body(state->arguments);
-    wait(END);
+    for (;;) {
+        state->body(state->arguments);
+        wait(END);
+    }
+}
+
+// Makes a fiber that begins at `run`.
+static void begin(Fiber &fiber, unsigned char *stack) {
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = stack;
+    fiber.context.uc_stack.ss_size = STACK;
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, run, 0);
+    fiber.begun = false;
+}
+
+// Lets a fiber go on until it waits. Jumps take no call of the system, unlike changes of context.
+static void resume(State &state, Fiber &fiber) {
+    if (_setjmp(state.scheduler) != 0) return;
+    if (fiber.begun) _longjmp(fiber.place, 1);
+    fiber.begun = true;
+    setcontext(&fiber.context);
 }
 
 static unsigned threads(const State &state) {
@@ -50,15 +71,13 @@ static bool release(State &state, unsigned first, unsigned last, Wait what) {
 // Runs one block; false if its threads wait for one another for ever.
 static bool run_block(State &state, bool reverse) {
     unsigned count = threads(state);
-    for (unsigned i = 0; i < count; i++) state.fibers[i].copies.clear();
     for (unsigned i = 0; i < count; i++) {
         Fiber &fiber = state.fibers[i];
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = state.stacks + i * STACK;
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, run, 0);
+        // A fiber of a launch that failed stands somewhere in its middle.
+        if (fiber.wait != END) begin(fiber, state.stacks + i * STACK);
         fiber.wait = NOTHING;
+        fiber.copies.clear();
+        fiber.groups = 0;
     }
     for (;;) {
         for (unsigned turn = 0; turn < count; turn++) {
@@ -67,7 +86,7 @@ static bool run_block(State &state, bool reverse) {
             state.current = i;
             state.thread_index = {i % state.block.x, i / state.block.x % state.block.y,
                                   i / state.block.x / state.block.y};
-            swapcontext(&state.scheduler, &state.fibers[i].context);
+            resume(state, state.fibers[i]);
         }
         bool released = false;
         for (unsigned first = 0; first < count; first += 32)

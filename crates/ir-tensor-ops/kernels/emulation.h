@@ -7,6 +7,7 @@
 #pragma once
 
 #include <math.h>
+#include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -44,8 +45,11 @@ struct Copy {
 };
 
 struct Fiber {
+    // Where it begins, and, from then on, where it waits.
     ucontext_t context;
-    Wait wait;
+    jmp_buf place;
+    bool begun;
+    Wait wait = NOTHING;
     std::vector<Copy> copies;
     int groups = 0;
 };
@@ -54,7 +58,7 @@ struct State {
     dim3 grid, block, block_index, thread_index;
     unsigned current;
     Fiber fibers[MAX_THREADS];
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     unsigned char *stacks;
     unsigned char *shared;
     void (*body)(void **);

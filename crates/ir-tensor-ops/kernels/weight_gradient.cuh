@@ -56,10 +56,12 @@ struct WeightGradient {
     }
 
     // The gradient at the places of a tile, `places` of them with those behind its end, as [place][PITCH]; zeros
-    // where the tile is outside of the map. Adds what it reads to the sums of the bias.
+    // where the tile is outside of the map. Adds what it reads to the thread's sums for the bias.
     static __device__ void load_gradient(const T *gradient, const Sizes &sizes, const Tile &tile, int channel,
-                                         int places, T *to, float (&of_bias)[WIDE]) {
+                                         int places, T *to, float *bias) {
         int vector = threadIdx.x % VECTORS;
+        float of_bias[WIDE];
+        load_wide(bias + threadIdx.x * WIDE, of_bias);
         channel += vector * WIDE;
         if (channel >= sizes.target_channels) return;
         for (int index = threadIdx.x / VECTORS; index < places; index += THREADS / VECTORS) {
@@ -71,6 +73,7 @@ struct WeightGradient {
             load_wide((const T *)&found, values);
             for (int k = 0; k < WIDE; k++) of_bias[k] += values[k];
         }
+        store_wide(bias + threadIdx.x * WIDE, of_bias);
     }
 
     // One part of dw [target channel][tap][source channel], with db behind it.
@@ -82,19 +85,21 @@ struct WeightGradient {
         int places = pieces(places_of(sizes), 16) * 16;
         Tile tile = tile_of<true, K>(sizes, 0);
         int columns = tile.columns.count;
-        // In shared memory: where the source of a place begins, the source, and the gradient.
-        int *starts = (int *)shared;
+        // In shared memory: sums for the bias, where the source of a place begins, the source, and the gradient.
+        float *bias = (float *)shared, *room = bias + THREADS * WIDE;
+        int *starts = (int *)room;
         T *a = (T *)(starts + places), *of_gradient = a + sizes.tile_images * tile.rows.count * columns * PITCH;
         for (int i = threadIdx.x; i < places; i += THREADS) {
             Place place = i < places_of(sizes) ? place_of(sizes, i) : Place{0, 0, 0};
             starts[i] = (place.image * tile.rows.count + place.row * sizes.stride) * columns +
                         place.column * sizes.stride;
         }
-        float sums[TAPS][2][4] = {}, of_bias[WIDE] = {};
+        for (int k = 0; k < WIDE; k++) bias[threadIdx.x * WIDE + k] = 0;
+        float sums[TAPS][2][4] = {};
         for (int index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             tile = tile_of<true, K>(sizes, index);
             __syncthreads();
-            load_gradient(gradient, sizes, tile, to_channel, places, of_gradient, of_bias);
+            load_gradient(gradient, sizes, tile, to_channel, places, of_gradient, bias);
             load_tile<THREADS>(x, norm, sizes, tile, from_channel, channels, PITCH, a);
             __syncthreads();
             UNROLL_BY(1)
@@ -105,8 +110,8 @@ struct WeightGradient {
         __syncthreads();
         int64_t length = (int64_t)sizes.target_channels * TAPS * sizes.source_channels;
         float *part = parts + blockIdx.x * (length + sizes.target_channels);
-        write_sums(sums, part, sizes, to_channel, from_channel, (float *)shared);
-        if (blockIdx.z == 0) write_bias(of_bias, part + length, sizes, to_channel, (float *)shared);
+        write_sums(sums, part, sizes, to_channel, from_channel, room);
+        if (blockIdx.z == 0) write_bias(bias, part + length, sizes, to_channel);
     }
 
     // The sums of the warps that share places, added in their order.
@@ -136,17 +141,13 @@ struct WeightGradient {
             }
             store_wide(part + ((int64_t)o * TAPS + tap) * sizes.source_channels + from, sum);
         }
-        __syncthreads();
     }
 
-    static __device__ void write_bias(float (&of_bias)[WIDE], float *part, const Sizes &sizes, int to_channel,
-                                      float *room) {
-        store_wide(room + threadIdx.x * WIDE, of_bias);
-        __syncthreads();
+    static __device__ void write_bias(const float *bias, float *part, const Sizes &sizes, int to_channel) {
         int channel = threadIdx.x;
         if (channel >= CHANNELS || to_channel + channel >= sizes.target_channels) return;
         float sum = 0;
-        for (int i = 0; i < THREADS / VECTORS; i++) sum += room[i * CHANNELS + channel];
+        for (int i = 0; i < THREADS / VECTORS; i++) sum += bias[i * CHANNELS + channel];
         part[to_channel + channel] = sum;
     }
 };

@@ -23,7 +23,8 @@ thread_local! {
 ///
 /// Worth it around a pass through a network, or a training step. The threads wait awake
 /// between two operations, so what is slow and not one of these operations (reading files,
-/// say) belongs outside. Other work for rayon's pool is taken up meanwhile, if with delay.
+/// say) belongs outside, and so do Candle's operations on large tensors, which have threads of their
+/// own that wait awake as well. Other work for rayon's pool is taken up meanwhile, if with delay.
 /// Results do not depend on it.
 ///
 /// ```

@@ -35,8 +35,11 @@ pub(super) fn description() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The commit, marked where the working tree differs from it.
+/// The commit, marked where the working tree differs from it; where there is no repository, what IR_REVISION says.
 pub(super) fn revision() -> String {
+    if let Ok(revision) = env::var("IR_REVISION") {
+        return revision;
+    }
     let git = |arguments: &[&str]| first_line(Path::new("git"), arguments);
     let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     match git(&["status", "--porcelain", "--untracked-files=no"]) {

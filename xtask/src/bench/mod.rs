@@ -14,6 +14,8 @@ mod chart;
 mod comparison;
 mod curves;
 mod depth;
+mod gpu;
+mod gpu_profile;
 mod machine;
 mod process;
 mod record;
@@ -28,6 +30,7 @@ mod worker;
   cargo xtask bench --networks resnet-32,wide --rounds 3
   cargo xtask bench --threads-scaling
   cargo xtask bench --curves --python .venv/bin/python
+  cargo xtask bench --device cuda --python .venv/bin/python
 Keep the machine otherwise idle. benches/README.md says how to read the tables.")]
 pub(crate) struct Args {
     /// Only these networks.
@@ -45,6 +48,15 @@ pub(crate) struct Args {
     /// One round of single steps, which shows that everything works; recorded in target/bench.
     #[arg(long)]
     quick: bool,
+    /// Where to compute. On a GPU each network is trained in both precisions, and what the record has is kept.
+    #[arg(long, value_enum, default_value_t = Device::Cpu, conflicts_with_all = ["question", "threads"])]
+    device: Device,
+    /// Measure the programs in this folder, built before, instead of building them.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+    /// Keep the record in this folder instead of benches/record.
+    #[arg(long, value_name = "DIR", conflicts_with = "quick")]
+    records: Option<PathBuf>,
     /// Measure ours alone on 1 thread and on 4 (or as many as --threads says).
     #[arg(long, group = "question")]
     threads_scaling: bool,
@@ -54,6 +66,15 @@ pub(crate) struct Args {
     /// Train resnet-32 for an epoch of CIFAR-10 with both, on the same batches from the same weights.
     #[arg(long, group = "question", conflicts_with_all = ["networks", "rounds"])]
     curves: bool,
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Device {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 /// What every measurement is made with.
@@ -71,10 +92,14 @@ struct Bench<'a> {
 
 /// Builds what is measured and answers the question that was asked.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let programs = build()?;
-    let records = Folder::new(match args.quick {
-        true => Path::new("target/bench"),
-        false => Path::new("benches/record"),
+    let programs = match &args.programs {
+        Some(folder) => folder.clone(),
+        None => build(args.device)?,
+    };
+    let records = Folder::new(match (&args.records, args.quick) {
+        (Some(folder), _) => folder,
+        (None, true) => Path::new("target/bench"),
+        (None, false) => Path::new("benches/record"),
     })?;
     let bench = Bench {
         workers: Workers::new(&programs, &args.python),
@@ -85,7 +110,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         quick: args.quick,
         records,
     };
-    if args.threads_scaling {
+    if args.device == Device::Cuda {
+        gpu::run(&bench)?;
+    } else if args.threads_scaling {
         scaling::run(&bench, args.threads.map_or(4, usize::from))?;
     } else if args.depth {
         depth::run(&bench)?;
@@ -98,9 +125,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Builds our programs for timing and says in which folder they lie.
-fn build() -> Result<PathBuf> {
-    let arguments = ["build", "--release", "--package", "ir-benches", "--bins"];
-    let built = cargo().args(arguments).status();
+fn build(device: Device) -> Result<PathBuf> {
+    let mut arguments = vec!["build", "--release", "--package", "ir-benches", "--bins"];
+    if device == Device::Cuda {
+        arguments.extend(["--features", "cuda"]);
+    }
+    let built = cargo().args(&arguments).status();
     if !built.context("cargo could not be started")?.success() {
         bail!("`cargo {}` failed", arguments.join(" "));
     }

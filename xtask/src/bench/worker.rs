@@ -15,6 +15,7 @@ use super::process::Process;
 /// The scripts of the other side, from the workspace's root.
 const PYTORCH_STEPS: &str = "benches/peers/pytorch.py";
 const PYTORCH_CURVE: &str = "benches/peers/curve.py";
+const PYTORCH_GPU: &str = "benches/peers/pytorch_gpu.py";
 
 /// Most steps of one measurement.
 const MOST_STEPS: f64 = 20.0;
@@ -53,6 +54,24 @@ impl<'a> Workers<'a> {
         let mut task = task.clone();
         task["layout"] = json!(layout);
         Worker::start(self.script(PYTORCH_STEPS), &task).map(Some)
+    }
+
+    /// A process of ours that trains on a GPU.
+    pub(super) fn our_gpu(&self, task: &Value) -> Result<Worker> {
+        Worker::start(self.our_gpu_program(), task)
+    }
+
+    /// The program that trains on a GPU.
+    pub(super) fn our_gpu_program(&self) -> Command {
+        Command::new(self.program("gpu"))
+    }
+
+    /// A process of PyTorch's that trains on a GPU; `None` without PyTorch.
+    pub(super) fn pytorch_gpu(&self, task: &Value) -> Result<Option<Worker>> {
+        if !self.has_pytorch {
+            return Ok(None);
+        }
+        Worker::start(self.script(PYTORCH_GPU), task).map(Some)
     }
 
     /// The program that trains and hands on its batches.

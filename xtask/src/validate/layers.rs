@@ -25,7 +25,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ),
     (
         "ir-emulation",
-        &["ir-analysis", "ir-models", "ir-tensor-ops"],
+        &["ir-analysis", "ir-data", "ir-models", "ir-tensor-ops"],
     ),
     ("ir-examples", &["ir-analysis", "ir-models"]),
     ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),

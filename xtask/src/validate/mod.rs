@@ -1,9 +1,10 @@
 //! `cargo xtask validate`: what a change has to satisfy, cheapest first, up to the first failure.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use cargo_metadata::MetadataCommand;
 
 use crate::cargo;
 use crate::elapsed::Elapsed;
@@ -36,13 +37,17 @@ enum Kind {
     Deny,
     /// cargo-audit, as far as it is installed and can reach the advisories.
     Audit,
+    /// The oldest compiler that the manifest promises, as far as it is installed.
+    OldestCompiler,
+    /// The guide as a book, as far as mdBook is installed.
+    Guide,
     /// A function of this crate that returns the problems found.
     Own(fn() -> Result<Vec<String>>),
 }
 
 /// Every compiling check names the whole workspace: cargo then resolves the features of the
 /// dependencies once, and no check rebuilds what another has built.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 12] = [
     Check {
         name: "format",
         kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
@@ -67,6 +72,10 @@ const CHECKS: [Check; 10] = [
         name: "build-scripts",
         kind: Kind::Own(build_scripts::check),
     },
+    Check {
+        name: "guide",
+        kind: Kind::Guide,
+    },
     // What it packages is compiled by the checks below.
     Check {
         name: "package",
@@ -81,6 +90,10 @@ const CHECKS: [Check; 10] = [
             ],
             None,
         ),
+    },
+    Check {
+        name: "rust-version",
+        kind: Kind::OldestCompiler,
     },
     Check {
         name: "clippy",
@@ -128,6 +141,8 @@ impl Check {
             Kind::Cargo(arguments, variable) => self.run_cargo(arguments, variable),
             Kind::Deny => self.run_deny(),
             Kind::Audit => self.run_audit(),
+            Kind::OldestCompiler => self.run_oldest_compiler(),
+            Kind::Guide => self.run_guide(),
             Kind::Own(find_problems) => {
                 let problems = find_problems()?;
                 if problems.is_empty() {
@@ -195,6 +210,58 @@ impl Check {
         }
         println!("{}{said}", String::from_utf8_lossy(&found.stdout));
         bail!("{}", self.failed("cargo audit"))
+    }
+
+    fn run_oldest_compiler(&self) -> Result<()> {
+        let metadata = MetadataCommand::new().no_deps().exec()?;
+        let mut promised = metadata
+            .packages
+            .iter()
+            .filter_map(|p| p.rust_version.as_ref());
+        let promised = promised.next().context("no crate has a rust-version")?;
+        let compiler = Command::new("rustc").arg("--version").output();
+        let compiler = compiler.context("rustc could not be started")?;
+        let compiler = String::from_utf8_lossy(&compiler.stdout);
+        if compiler.starts_with(&format!("rustc {}.{}.", promised.major, promised.minor)) {
+            println!("the other checks compile with Rust {promised} itself");
+            return Ok(());
+        }
+        let toolchain = promised.to_string();
+        let run = |arguments: &[&str]| {
+            let mut rustup = Command::new("rustup");
+            rustup.args(["run", &toolchain, "cargo"]).args(arguments);
+            rustup
+        };
+        let known = run(&["--version"]).output();
+        if !known.is_ok_and(|output| output.status.success()) {
+            println!("Rust {promised} is not installed, skipped");
+            return Ok(());
+        }
+        let arguments = ["check", "--workspace", "--target-dir", "target/oldest"];
+        let status = run(&arguments).env_remove("CARGO").status();
+        if !status.context("rustup could not be started")?.success() {
+            let command = format!("rustup run {toolchain} cargo {}", arguments.join(" "));
+            bail!("{}", self.failed(&command));
+        }
+        Ok(())
+    }
+
+    fn run_guide(&self) -> Result<()> {
+        let arguments = ["build", "docs", "--dest-dir", "target/guide"];
+        let Ok(built) = Command::new("mdbook").args(arguments).output() else {
+            println!("mdBook is not installed, skipped");
+            return Ok(());
+        };
+        // It ends well where code to be included is not there, and only says so.
+        let said = String::from_utf8_lossy(&built.stderr);
+        if built.status.success() && !said.contains("ERROR") {
+            return Ok(());
+        }
+        println!("{said}");
+        bail!(
+            "{}",
+            self.failed(&format!("mdbook {}", arguments.join(" ")))
+        )
     }
 
     fn failed(&self, command: &str) -> String {

@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Tensor};
 use ir_models::ResidualNetwork;
-use ir_tensor_ops::{for_each_piece, together};
+use ir_tensor_ops::for_each_piece;
 
 use crate::batch::Batch;
 use crate::checked::Checked;
@@ -113,7 +113,7 @@ pub fn fit_readouts<E: BatchError>(
     let mut features = vec![Vec::new(); network.blocks().len() + 1];
     let (mut labels, mut classes) = (Vec::new(), 0);
     each_batch(batches, |batch| {
-        together(|| {
+        network.together(|| {
             let (trace, _) = run(&network, batch, Gradients::Left)?;
             classes = trace.logits.dim(1)?;
             let places = features.iter_mut().zip(representations(&trace));

@@ -28,6 +28,20 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+impl Arguments {
+    /// What is asked for twice, in ways that exclude each other.
+    pub(crate) fn contradiction(&self) -> Option<&'static str> {
+        match &self.command {
+            Command::Train(train)
+                if train.device == Device::Cpu && train.precision != Precision::F32 =>
+            {
+                Some("--precision bf16 is for --device cuda: the processor computes in f32")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -283,6 +297,11 @@ pub(crate) struct Train {
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     pub(crate) device: Device,
 
+    /// What a GPU stores activations and the weights of convolutions as. Parameters, sums and
+    /// statistics are f32 either way.
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+
     /// Go on with the run in --out, or start it where there is none.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, value_name = "BOOL",
           default_value_t = false, default_missing_value = "true", hide_default_value = true, hide_possible_values = true)]
@@ -302,16 +321,35 @@ pub(crate) struct Train {
 pub(crate) enum Device {
     /// The processor.
     Cpu,
-    /// An NVIDIA GPU.
+    /// An NVIDIA GPU, in a program that was built for it.
     Cuda,
+}
+
+/// What numbers are stored as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Precision {
+    /// 24 bits of significand.
+    F32,
+    /// 8 bits of significand, on tensor cores.
+    Bf16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
 }
 
 /// Arguments of `ir analyze`.
 #[derive(Debug, Args)]
 pub(crate) struct Analyze {
-    /// A checkpoint of `ir train` or `ir init`; or a ResNet of torchvision, timm or Hugging Face: a
-    /// file of weights (.safetensors, .pth, .bin), a folder with one and its config.json, or a model
-    /// on the hub.
+    /// A checkpoint of `ir train` or `ir init`, or the folder of a run, for its newest; or a ResNet
+    /// of torchvision, timm or Hugging Face: a file of weights (.safetensors, .pth, .bin), a folder
+    /// with one and its config.json, or a model on the hub.
     #[arg(value_name = "CHECKPOINT|FILE|FOLDER|hf:OWNER/NAME")]
     pub(crate) network: PathBuf,
 
@@ -338,6 +376,10 @@ pub(crate) struct Analyze {
     /// 2GiB: by an estimate, not a guarantee.
     #[arg(long, value_name = "SIZE", value_parser = crate::memory::parse_size)]
     pub(crate) memory_limit: Option<u64>,
+
+    /// Where to compute: on a GPU a network of ours, in f32.
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
 
     /// What to measure, separated by commas: the paper's cosine, exit-cosine, ratio, drop, exits,
     /// unroll, taylor (these by default); of the works beside it delete, reorder, paths,

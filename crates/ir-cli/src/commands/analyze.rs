@@ -9,14 +9,16 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
 use ir_analysis::{Measure, Options, Readouts, ReferenceExit, UnrollScale};
+use ir_models::ResidualNetwork;
 use ir_models::import::Strictness;
 use serde_json::json;
 
-use crate::arguments::{Analyze, Reference, SplitName};
+use crate::arguments::{Analyze, Precision, Reference, SplitName};
 use crate::commands::tables;
+use crate::engine::Target;
 use crate::images::Images;
 use crate::memory::Footprint;
-use crate::subject::Subject;
+use crate::subject::{Source, Subject};
 use crate::{data, files, machine, memory, output, progress};
 
 /// Candidates for the factor of the unrolled branch, from a full step to next to nothing.
@@ -24,6 +26,7 @@ const SCALES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
 
 pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let started = Instant::now();
+    let target = Target::open(arguments.device, Precision::F32)?;
     if let Some(path) = &arguments.out {
         refuse_to_replace(path)?;
         files::remove_unfinished(path)?;
@@ -33,12 +36,13 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         false => Strictness::Strict,
     };
     let subject = Subject::open(&arguments.network, arguments.source.offline, strictness)?;
+    let on_a_gpu = on_a_gpu(&target, &subject)?;
     let images = Images::open(arguments, &subject)?;
     warn_of_other_data(&subject, &images);
     let analysis = Analysis {
         arguments,
         batch_size: batch_size(arguments, &subject, &images)?,
-        subject: &subject,
+        network: on_a_gpu.as_deref().unwrap_or(subject.network()),
         images: &images,
     };
     let options = analysis.options()?;
@@ -65,7 +69,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         "epochs_trained": checkpoint
             .and_then(|checkpoint| checkpoint.position())
             .map(|position| position.epoch),
-        "machine": machine::describe(),
+        "machine": machine::describe(&target),
         "seconds": started.elapsed().as_secs_f64(),
     });
     if subject.imported().is_some() {
@@ -79,6 +83,20 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         false => write!(std::io::stdout().lock(), "{}", tables::of(&results))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The subject's network on the GPU, if there is one in use.
+fn on_a_gpu(target: &Target, subject: &Subject) -> Result<Option<Box<dyn ResidualNetwork>>> {
+    if matches!(target, Target::Cpu) {
+        return Ok(None);
+    }
+    match &subject.source {
+        Source::Ours { network, .. } => target.network(network),
+        Source::Imported(_) => bail!(
+            "--device cuda: {} is not of `ir train`, and only such networks are analysed on a GPU; use --device cpu",
+            subject.file.display()
+        ),
+    }
 }
 
 /// Results replace earlier results and nothing else: a checkpoint named by mistake stays.
@@ -121,7 +139,9 @@ fn batch_size(arguments: &Analyze, subject: &Subject, images: &Images) -> Result
     let largest = splits.iter().filter_map(|&split| images.len(split)).max();
     let largest = largest.unwrap_or(1);
     let samples = arguments.samples.unwrap_or(largest).min(largest);
-    let footprint = Footprint::of_analysis(subject, images);
+    let measures = arguments.measures.iter();
+    let measures = measures.flat_map(|some| some.0.iter().copied()).collect();
+    let footprint = Footprint::of_analysis(subject, images, &measures, samples);
     let default = || match subject.imported() {
         Some(_) => footprint.default_batch(BATCH),
         None => BATCH,
@@ -146,7 +166,8 @@ const BATCH: usize = 100;
 struct Analysis<'a> {
     arguments: &'a Analyze,
     batch_size: usize,
-    subject: &'a Subject,
+    /// Its network, where it computes.
+    network: &'a dyn ResidualNetwork,
     images: &'a Images,
 }
 
@@ -185,7 +206,7 @@ impl Analysis<'_> {
         };
         let measures = self.arguments.measures.iter();
         options.measures = measures.flat_map(|some| some.0.iter().copied()).collect();
-        let last_is_transition = self.subject.network().blocks().pop();
+        let last_is_transition = self.network.blocks().pop();
         let last_is_transition = last_is_transition.is_some_and(|block| block.transition);
         let mut measures = self.arguments.measures.iter();
         let named = measures.any(|some| some.0 == [Measure::Unroll]);
@@ -214,7 +235,7 @@ impl Analysis<'_> {
         );
         let spinner = progress::spinner("training the linear readouts on the training split");
         let batches = self.batches(SplitName::Train)?.map(data::pair);
-        let readouts = ir_analysis::fit_readouts(self.subject.network(), batches)?;
+        let readouts = ir_analysis::fit_readouts(self.network, batches)?;
         spinner.finish_and_clear();
         Ok(readouts)
     }
@@ -237,12 +258,8 @@ impl Analysis<'_> {
         let spinner =
             progress::spinner("choosing the scale of the unrolled block on the training split");
         let batches = self.batches(SplitName::Train)?.map(data::pair);
-        let choice = ir_analysis::choose_scale(
-            self.subject.network(),
-            batches,
-            &SCALES,
-            self.arguments.unroll_steps,
-        )?;
+        let choice =
+            ir_analysis::choose_scale(self.network, batches, &SCALES, self.arguments.unroll_steps)?;
         spinner.finish_and_clear();
         Ok(Some(choice.scale))
     }
@@ -250,7 +267,7 @@ impl Analysis<'_> {
     fn split(&self, split: SplitName, options: &Options) -> Result<Split> {
         let batches = self.batches(split)?;
         let bar = progress::bar(batches.remaining(), format!("analysing {}", split.name()));
-        let (network, batches) = (self.subject.network(), batches.map(data::pair));
+        let (network, batches) = (self.network, batches.map(data::pair));
         let found = ir_analysis::analyze_split(network, batches, options, &mut |progress| {
             bar.inc(1);
             bar.set_message(format!(
@@ -269,6 +286,6 @@ impl Analysis<'_> {
         let Some(first) = first else {
             return Ok(Vec::new());
         };
-        Ok(ir_analysis::stages(self.subject.network(), &first.images)?)
+        Ok(ir_analysis::stages(self.network, &first.images)?)
     }
 }

@@ -166,14 +166,9 @@ fn measured(
     let mut add = |place, name: String, value| {
         facts.push((place, format!("{split}, {name}"), value));
     };
-    let images = measures
-        .samples
-        .map_or(String::new(), |samples| format!(", {samples} images"));
-    add(
-        [part, 0, 0],
-        "measures from".into(),
-        format!("{}{images}", measures.from),
-    );
+    add([part, 0, 0], "measures from".into(), measures.from.into());
+    let samples = measures.samples.map_or_else(none, |n| n.to_string());
+    add([part, 0, 1], "images measured".into(), samples);
     for means in &measures.stages {
         let (stage, ratio) = (means.stage, means.l2_ratio.map(f64::from));
         add(
@@ -193,8 +188,8 @@ fn measured(
     // By their place in the stage: networks of another depth count other blocks.
     for (place, exit) in measures.exits.iter().enumerate() {
         let name = match place {
-            0 => "exit at the entrance".into(),
-            _ => format!("exit after block {place} of the last stage"),
+            0 => "exit 0, its entrance".into(),
+            _ => format!("exit {place} of last stage"),
         };
         add([part, 3, place], name, percent(exit.accuracy));
     }

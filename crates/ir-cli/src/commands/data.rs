@@ -46,7 +46,7 @@ fn info(arguments: &DataInfo) -> Result<()> {
     for (name, split) in [("train", dataset.train()), ("test", dataset.test())] {
         writeln!(
             out,
-            "  {name:<9} {} images, sha256 {}",
+            "  {name:<9} {} images\n  sha256    {}",
             split.len(),
             split.checksum()
         )?;
@@ -97,7 +97,7 @@ fn info_of_folder(arguments: &DataInfo, folder: &ImageFolder) -> Result<()> {
     for (name, split) in splits {
         writeln!(
             out,
-            "  {name:<9} {} images, {}, sha256 of names and lengths {}",
+            "  {name:<9} {} images, {}; SHA-256 of names and lengths\n            {}",
             split.len(),
             HumanBytes(split.bytes()),
             split.checksum()

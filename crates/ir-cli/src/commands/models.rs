@@ -4,6 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 use ir_models::{Architecture, NAMES, ParameterCount};
 use serde::Serialize;
 
@@ -43,38 +45,46 @@ pub(crate) fn run(arguments: &Models) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "{:<22} {:>6}  {:<42} {:>11} {:>11} {:>11}",
-        "", "", "", "parameters", "trainable", "trainable"
-    )?;
-    writeln!(
-        out,
-        "{:<22} {:>6}  {:<42} {:>11} {:>11} {:>11}",
-        "network",
-        "blocks",
-        "stages (blocks × channels, size)",
-        "CIFAR-10",
-        "CIFAR-10",
-        "CIFAR-100"
-    )?;
-    for model in models {
-        let stage =
-            |stage: &Stage| format!("{}×{} {}²", stage.blocks, stage.channels, stage.height);
-        let stages = model
-            .stages
-            .iter()
-            .map(stage)
-            .collect::<Vec<_>>()
-            .join(", ");
-        let Parameters { cifar10, cifar100 } = model.parameters;
-        writeln!(
-            out,
-            "{:<22} {:>6}  {stages:<42} {:>11} {:>11} {:>11}",
-            model.name, model.blocks, cifar10.all, cifar10.trainable, cifar100.trainable
-        )?;
-    }
+    write!(out, "{}", table(&models))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each network, within the 80 columns of a terminal.
+fn table(models: &[Model]) -> String {
+    let sizes = models.first().map_or(&[][..], |model| &model.stages);
+    let sizes = joined(sizes, |stage| format!("{}²", stage.height));
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header([
+        "network".to_owned(),
+        format!("blocks × channels\nat {sizes}"),
+        "all for\nCIFAR-10".into(),
+        "trained\nCIFAR-10".into(),
+        "trained\nCIFAR-100".into(),
+    ]);
+    for model in models {
+        let Parameters { cifar10, cifar100 } = model.parameters;
+        table.add_row([
+            model.name.to_owned(),
+            joined(&model.stages, |stage| {
+                format!("{}×{}", stage.blocks, stage.channels)
+            }),
+            cifar10.all.to_string(),
+            cifar10.trainable.to_string(),
+            cifar100.trainable.to_string(),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}\n\nThe numbers are parameters.\n", table.trim_fmt())
+}
+
+fn joined(stages: &[Stage], text: impl Fn(&Stage) -> String) -> String {
+    stages.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn model(name: &'static str) -> Result<Model> {

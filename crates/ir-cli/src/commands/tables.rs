@@ -185,8 +185,13 @@ fn four(value: f64) -> String {
     format!("{value:.4}")
 }
 
+/// Of numbers that may grow without bound.
 fn wide(value: Number) -> String {
-    four(value.0)
+    if value.0.abs() < 1e5 {
+        four(value.0)
+    } else {
+        power(value)
+    }
 }
 
 /// Of numbers that span many orders of magnitude.

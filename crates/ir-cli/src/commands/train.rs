@@ -1,23 +1,23 @@
 //! `ir train`: a run folder with a trained network, its description and its history.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use indicatif::HumanCount;
 use ir_data::Dataset;
 use ir_models::{Architecture, NAMES, ResNet, Sgd, Trainer, TrainingSettings};
 
-use crate::arguments::{Device, Train};
+use crate::arguments::Train;
 use crate::checkpoints::Checkpoints;
+use crate::engine::Target;
 use crate::outcome::Outcome;
-use crate::run::{LearningRate, Optimizer, Parameters, Run, RunInfo, SCHEMA_VERSION};
+use crate::run::{LearningRate, Machine, Optimizer, Parameters, Run, RunInfo, SCHEMA_VERSION};
 use crate::training::{EVALUATION_BATCH, MEASURED_BATCH, Settings, Training};
-use crate::{config, data, files, interrupt, lock, machine, memory, network, output};
+use crate::{config, data, files, interrupt, lock, machine, memory, network, output, progress};
 
 pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
-    if arguments.device == Device::Cuda {
-        bail!("--device cuda: this program was built without CUDA; use --device cpu");
-    }
+    let target = Target::open(arguments.device, arguments.precision)?;
     let out = &arguments.out;
     let held = out.is_dir().then(|| lock::take(out)).transpose()?;
     ensure!(
@@ -36,8 +36,10 @@ pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
         0 => 0,
         _ => MEASURED_BATCH.min(settings.measure_samples.max(1)),
     };
-    let needed = memory::of_training(architecture, &dataset, batch, evaluated, measured);
-    memory::announce(needed, batch);
+    if target.gpu().is_none() {
+        let needed = memory::of_training(architecture, &dataset, batch, evaluated, measured);
+        memory::announce(needed, batch);
+    }
     let mut checkpoints = Checkpoints::new(out, arguments.keep);
     checkpoints.remove_unfinished()?;
     let restored = match arguments.resume {
@@ -51,12 +53,16 @@ pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
             Trainer::new(network, settings.training.clone())?
         }
     };
-    let description = describe(&settings, &dataset)?;
+    let machine = machine::describe(&target);
+    if trainer.position().step > 0 {
+        tell_of_another_device(out, &machine);
+    }
+    let description = describe(&settings, &dataset, machine)?;
     let effective = Train {
         epochs: Some(settings.epochs),
         ..arguments.clone()
     };
-    let mut training = Training::new(out, checkpoints, settings, &dataset, trainer)?;
+    let mut training = Training::new(out, checkpoints, settings, &dataset, &target, trainer)?;
     if !arguments.resume {
         training.clear()?;
     }
@@ -68,6 +74,20 @@ pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
         output::json(&Outcome::of(&Run::read_training(out)?))?;
     }
     Ok(interrupted.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+/// Says so where a run goes on elsewhere than it was. Settings and data are compared with those of its checkpoint; where it
+/// computes is free, and shows in how numbers are rounded.
+fn tell_of_another_device(out: &Path, machine: &Machine) {
+    let Ok(run) = Run::read_training(out) else {
+        return;
+    };
+    let (before, now) = (run.info.machine.device(), machine.device());
+    if before != now {
+        progress::say(&format!(
+            "going on on {now} with a run that was on {before}: the same images in the same order, rounded otherwise"
+        ));
+    }
 }
 
 fn settings(arguments: &Train, dataset: &Dataset) -> Result<Settings> {
@@ -97,7 +117,7 @@ fn settings(arguments: &Train, dataset: &Dataset) -> Result<Settings> {
 }
 
 /// The content of run.json.
-fn describe(settings: &Settings, dataset: &Dataset) -> Result<RunInfo> {
+fn describe(settings: &Settings, dataset: &Dataset, machine: Machine) -> Result<RunInfo> {
     let normalization = dataset.normalization();
     let schedule = settings.training.schedule.pieces.iter();
     let rate = |piece: &ir_models::Piece| LearningRate {
@@ -134,7 +154,7 @@ fn describe(settings: &Settings, dataset: &Dataset) -> Result<RunInfo> {
             trainable: parameters.trainable,
         },
         scaled_down: scaled_down(settings, dataset)?,
-        machine: machine::describe(),
+        machine,
         version: env!("CARGO_PKG_VERSION").into(),
         command: std::env::args().collect(),
         data_checksum: settings.data_checksum.clone(),

@@ -8,7 +8,7 @@ use crate::group::{BlockSummary, Group};
 use super::colour::Colour;
 use super::panel::{Labels, Panel, Point, Series};
 use super::scale::{Scale, significant, thousands};
-use super::scene::{Scene, Stroke};
+use super::scene::{Drawing, Scene, Stroke};
 
 /// Width of every figure in pixels.
 pub(crate) const WIDTH: f64 = 940.0;
@@ -44,8 +44,8 @@ pub(crate) struct BlockFigure<'a> {
 }
 
 impl BlockFigure<'_> {
-    /// The figure as SVG; `None` without panels.
-    pub(crate) fn svg(&self) -> Option<String> {
+    /// The figure, a cell for each panel; `None` without panels.
+    pub(crate) fn drawing(&self) -> Option<Drawing> {
         let columns = self.panels.len().min(2);
         if columns == 0 {
             return None;
@@ -55,20 +55,15 @@ impl BlockFigure<'_> {
         for (index, panel) in self.panels.iter().enumerate() {
             let (row, column) = (index / columns, index % columns);
             let corner = (column as f64 * cell.0, row as f64 * cell.1);
-            self.panel(&mut scene, panel, corner, cell.0, column == 0);
+            scene.cell(corner, cell, |scene| {
+                self.panel(scene, panel, corner, cell.0);
+            });
         }
         let rows = self.panels.len().div_ceil(columns);
         Some(scene.finish(rows as f64 * cell.1, self.name))
     }
 
-    fn panel(
-        &self,
-        scene: &mut Scene,
-        content: &BlockPanel<'_>,
-        corner: (f64, f64),
-        width: f64,
-        first: bool,
-    ) {
+    fn panel(&self, scene: &mut Scene, content: &BlockPanel<'_>, corner: (f64, f64), width: f64) {
         let stages = content.group.stages().unwrap_or_default();
         let last = stages.last().map_or(0, |stage| stage.last_block) as f64;
         let x = Scale::between(-0.5, last + 0.5);
@@ -83,11 +78,7 @@ impl BlockFigure<'_> {
         let labels = Labels {
             title: content.group.title.clone(),
             x: "block j".into(),
-            y: if first {
-                self.y_title.to_owned()
-            } else {
-                String::new()
-            },
+            y: self.y_title.to_owned(),
             x_ticks: x.whole_ticks(if width < WIDTH { 10 } else { 20 }),
             y_ticks: self.y.ticks(),
         };

@@ -35,7 +35,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
                 "Bands: ± one standard deviation over draws."
             }
         ),
-        svg: grid::draw(
+        drawing: grid::draw(
             &rows,
             MARGINS,
             "Accuracy and loss by the number of deleted blocks and by the order of blocks",

@@ -34,7 +34,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
              thick: test; orange-red, thin: train.{}",
             transition_sentence(&shown)
         ),
-        svg: grid::draw(
+        drawing: grid::draw(
             &rows,
             MARGINS,
             "Mean and spread of each representation's difference to its stage's last one, by block",

@@ -38,7 +38,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         absent: absent(groups, &shown),
         seen: shown.iter().filter_map(|group| seen(group)).collect(),
         reading: format!("{}{}", band_sentence(&shown), transition_sentence(&shown)),
-        svg: figure.svg(),
+        drawing: figure.drawing(),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
             "Dropping block j sets F_j := 0. Dashed: the whole network on test images; dotted: guessing. {bands}{}",
             transition_sentence(&shown)
         ),
-        svg: figure.svg(),
+        drawing: figure.drawing(),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
             band_sentence(&shown),
             transition_sentence(&shown)
         ),
-        svg: figure.svg(),
+        drawing: figure.drawing(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::colour::Colour;
 use super::grid::{self, Cell, Margins};
 use super::panel::{Point, Series};
 use super::scale::{Scale, significant};
-use super::scene::Stroke;
+use super::scene::{Drawing, Stroke};
 use super::{Figure, SPLITS, absent};
 
 const MARGINS: Margins = Margins {
@@ -44,11 +44,11 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
             } else {
                 ""
             },
-        svg: svg(&shown),
+        drawing: drawing(&shown),
     }
 }
 
-fn svg(groups: &[&Group]) -> Option<String> {
+fn drawing(groups: &[&Group]) -> Option<Drawing> {
     let lines: Vec<[Vec<Series>; 2]> = groups
         .iter()
         .map(|group| SPLITS.map(|split| exits(group, split)))

@@ -8,7 +8,7 @@ use super::blocks::{LEFT, WIDTH};
 use super::panel::{Labels, Panel, Point, Series};
 use super::samples::{ACCURACY, ENTROPY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, minus, significant, thousands};
-use super::scene::{Scene, Stroke};
+use super::scene::{Drawing, Scene, Stroke};
 use super::{Figure, SPLITS, absent};
 
 /// Exits shown, as in the paper.
@@ -48,11 +48,11 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
              there.{entrance}{bands}",
             reference_sentence(&shown)
         ),
-        svg: svg(&shown),
+        drawing: drawing(&shown),
     }
 }
 
-fn svg(groups: &[&Group]) -> Option<String> {
+fn drawing(groups: &[&Group]) -> Option<Drawing> {
     if groups.is_empty() {
         return None;
     }
@@ -62,22 +62,32 @@ fn svg(groups: &[&Group]) -> Option<String> {
     let width = (WIDTH - columns * LEFT - (columns - 1.0) * GAP - RIGHT) / columns;
     let mut scene = Scene::new(WIDTH);
     for (index, group) in groups.iter().enumerate() {
-        for (column, quantity) in QUANTITIES.iter().enumerate() {
-            let labelled = column + 1 == QUANTITIES.len();
-            let panels = SPLITS.map(|split| series(group, split, quantity, labelled));
-            let y = Scale::linear(
-                panels
-                    .iter()
-                    .flatten()
-                    .flat_map(Series::values)
-                    .collect::<Vec<_>>(),
-            );
-            for (below, (split, series)) in SPLITS.iter().zip(&panels).enumerate() {
-                let places = places(group);
-                let x = Scale::between(-0.3, places.len() as f64 - 0.7);
+        let places = places(group);
+        let x = Scale::between(-0.3, places.len() as f64 - 0.7);
+        let all: Vec<[Vec<Series>; 2]> = QUANTITIES
+            .iter()
+            .enumerate()
+            .map(|(column, quantity)| {
+                let labelled = column + 1 == QUANTITIES.len();
+                SPLITS.map(|split| series(group, split, quantity, labelled))
+            })
+            .collect();
+        for (below, split) in SPLITS.iter().enumerate() {
+            for (column, (quantity, splits)) in QUANTITIES.iter().zip(&all).enumerate() {
+                let values = splits.iter().flatten().flat_map(Series::values);
+                let y = Scale::linear(values.collect::<Vec<_>>());
+                let corner = (
+                    column as f64 * (LEFT + width + GAP),
+                    index as f64 * height + below as f64 * rows[0],
+                );
+                let room = if column + 1 == QUANTITIES.len() {
+                    RIGHT
+                } else {
+                    GAP
+                };
                 let panel = Panel {
-                    left: LEFT + column as f64 * (LEFT + width + GAP),
-                    top: index as f64 * height + below as f64 * rows[0] + ABOVE,
+                    left: corner.0 + LEFT,
+                    top: corner.1 + ABOVE,
                     width,
                     height: HEIGHT,
                     x,
@@ -95,8 +105,10 @@ fn svg(groups: &[&Group]) -> Option<String> {
                     x_ticks: ticks(&places),
                     y_ticks: y.ticks(),
                 };
-                panel.axes(&mut scene, &labels, 12.0);
-                panel.series(&mut scene, series);
+                scene.cell(corner, (LEFT + width + room, rows[below]), |scene| {
+                    panel.axes(scene, &labels, 12.0);
+                    panel.series(scene, &splits[below]);
+                });
             }
         }
     }
@@ -105,11 +117,15 @@ fn svg(groups: &[&Group]) -> Option<String> {
 }
 
 fn ticks(places: &[Option<usize>]) -> Vec<(f64, String)> {
-    let text = |place: &Option<usize>| place.map_or("in".into(), |block| block.to_string());
     let ticks = places.iter().enumerate();
     ticks
-        .map(|(index, place)| (index as f64, text(place)))
+        .map(|(index, &place)| (index as f64, place_name(place)))
         .collect()
+}
+
+/// The block before an exit; the entrance of the stage has none.
+fn place_name(place: Option<usize>) -> String {
+    place.map_or("in".into(), |block| block.to_string())
 }
 
 /// The last exits of a split.
@@ -134,7 +150,12 @@ fn series(group: &Group, split: &str, quantity: &Quantity, labelled: bool) -> Ve
                 y: summary.mean,
                 deviation: summary.deviation,
                 hollow: false,
-                note: format!("{}: {}", samples.name, significant(summary.mean, 3)),
+                note: format!(
+                    "exit {}, {split}, {}: {}",
+                    place_name(place),
+                    samples.name,
+                    significant(summary.mean, 3)
+                ),
             })
         });
         Series {

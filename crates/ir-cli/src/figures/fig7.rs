@@ -6,10 +6,11 @@ use crate::group::{Group, Summary};
 
 use super::blocks::{LEFT, Look, WIDTH};
 use super::colour::Colour;
+use super::curves::loss_scale;
 use super::panel::{LARGE, Labels, MEDIUM, Panel, Point, Series};
 use super::samples::{ACCURACY, LOSS, Quantity, SAMPLE_GROUPS, SampleGroup};
 use super::scale::{Scale, significant};
-use super::scene::{Scene, Stroke, Type};
+use super::scene::{Drawing, Scene, Stroke, Type};
 use super::{Figure, SPLITS, absent};
 
 const RIGHT: f64 = 118.0;
@@ -54,11 +55,11 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
                   more than tenfold; ∞ marks a value beyond what can be represented, × one that \
                   is not a number."
             .into(),
-        svg: svg(&shown),
+        drawing: drawing(&shown),
     }
 }
 
-fn svg(groups: &[&Group]) -> Option<String> {
+fn drawing(groups: &[&Group]) -> Option<Drawing> {
     if groups.is_empty() {
         return None;
     }
@@ -66,63 +67,73 @@ fn svg(groups: &[&Group]) -> Option<String> {
     let block = ABOVE + rows * HEIGHT + (rows - 1.0) * BETWEEN + BELOW;
     let mut scene = Scene::new(WIDTH);
     for (index, group) in groups.iter().enumerate() {
-        network(&mut scene, group, index as f64 * block);
+        network(&mut scene, group, index as f64 * block, block);
     }
     let name =
         "Accuracy, loss, cosine and ratio while the last block is unrolled, by network and scale";
     Some(scene.finish(groups.len() as f64 * block, name))
 }
 
-fn network(scene: &mut Scene, group: &Group, top: f64) {
+/// One network: a cell for each way to scale, with the rows one below the other.
+fn network(scene: &mut Scene, group: &Group, top: f64, height: f64) {
     let variants = variants(group);
     let columns = variants.len() as f64;
     let width = (WIDTH - columns * LEFT - (columns - 1.0) * GAP - RIGHT) / columns;
-    for (index, row) in ROWS.iter().enumerate() {
-        let panels: Vec<Vec<Series>> = (0..variants.len())
-            .map(|column| row.series(group, &variants[column], column + 1 == variants.len()))
-            .collect();
-        let values = |series: &[Series]| series.iter().flat_map(Series::values).collect::<Vec<_>>();
-        let together: Vec<f64> = panels.iter().flat_map(|series| values(series)).collect();
-        for (column, series) in panels.iter().enumerate() {
-            let x = Scale::between(0.0, variants[column].last_step);
-            let y = row.scale(&together, &values(series));
-            let panel = Panel {
-                left: LEFT + column as f64 * (LEFT + width + GAP),
-                top: top + ABOVE + index as f64 * (HEIGHT + BETWEEN),
-                width,
-                height: HEIGHT,
-                x,
-                y,
-            };
-            let last = index + 1 == ROWS.len();
-            let labels = Labels {
-                title: String::new(),
-                x: if last {
-                    "additional steps".into()
-                } else {
-                    String::new()
-                },
-                y: if column == 0 {
-                    row.title().into()
-                } else {
-                    String::new()
-                },
-                x_ticks: x.whole_ticks(if columns > 2.0 { 5 } else { 10 }),
-                y_ticks: y.ticks(),
-            };
-            panel.axes(scene, &labels, 0.0);
-            if index == 0 {
-                let set = Type::new(MEDIUM, Colour::Ink);
-                scene.text((panel.left, panel.top - 12.0), &variants[column].title, set);
+    let rows: Vec<Vec<Vec<Series>>> = ROWS
+        .iter()
+        .map(|row| {
+            let labelled = |column: usize| column + 1 == variants.len();
+            let columns = variants.iter().enumerate();
+            columns
+                .map(|(column, variant)| row.series(group, variant, labelled(column)))
+                .collect()
+        })
+        .collect();
+    for (column, variant) in variants.iter().enumerate() {
+        let left = column as f64 * (LEFT + width + GAP);
+        let room = if column + 1 == variants.len() {
+            RIGHT
+        } else {
+            GAP
+        };
+        let size = (LEFT + width + room, height);
+        scene.cell((left, top), size, |scene| {
+            for (index, (row, panels)) in ROWS.iter().zip(&rows).enumerate() {
+                let x = Scale::between(0.0, variant.last_step);
+                let panel = Panel {
+                    left: left + LEFT,
+                    top: top + ABOVE + index as f64 * (HEIGHT + BETWEEN),
+                    width,
+                    height: HEIGHT,
+                    x,
+                    y: row.scale(panels, column),
+                };
+                let last = index + 1 == ROWS.len();
+                let labels = Labels {
+                    title: String::new(),
+                    x: if last {
+                        "additional steps".into()
+                    } else {
+                        String::new()
+                    },
+                    y: row.title().into(),
+                    x_ticks: x.whole_ticks(if columns > 2.0 { 5 } else { 10 }),
+                    y_ticks: panel.y.ticks(),
+                };
+                panel.axes(scene, &labels, 0.0);
+                if matches!(row, Row::Cosine) {
+                    panel.zero(scene);
+                }
+                panel.series(scene, &panels[column]);
             }
-            if matches!(row, Row::Cosine) {
-                panel.zero(scene);
+            let set = Type::new(MEDIUM, Colour::Ink);
+            scene.text((left + LEFT, top + ABOVE - 12.0), &variant.title, set);
+            if column == 0 {
+                let set = Type::new(LARGE, Colour::Ink).bold();
+                scene.text((LEFT, top + 18.0), &group.title, set);
             }
-            panel.series(scene, series);
-        }
+        });
     }
-    let set = Type::new(LARGE, Colour::Ink).bold();
-    scene.text((LEFT, top + 18.0), &group.title, set);
 }
 
 impl Row {
@@ -134,17 +145,17 @@ impl Row {
         }
     }
 
-    fn scale(&self, together: &[f64], alone: &[f64]) -> Scale {
+    /// The y axis of a column; losses have their own, the others share one.
+    fn scale(&self, panels: &[Vec<Series>], column: usize) -> Scale {
+        let values = |series: &[Series]| series.iter().flat_map(Series::values).collect::<Vec<_>>();
+        let together: Vec<f64> = panels.iter().flat_map(|series| values(series)).collect();
         match self {
             Self::BySamples(quantity) if quantity.title == ACCURACY.title => {
                 Scale::between(0.0, 100.0)
             }
-            Self::BySamples(_) => match Scale::for_ratios(alone) {
-                Scale::Linear { .. } => Scale::linear(alone.iter().copied()),
-                log => log,
-            },
-            Self::Cosine => Scale::linear(together.iter().copied().chain([0.0])),
-            Self::Ratio => Scale::for_ratios(together),
+            Self::BySamples(_) => loss_scale(&panels[column]),
+            Self::Cosine => Scale::linear(together.into_iter().chain([0.0])),
+            Self::Ratio => Scale::for_ratios(&together),
         }
     }
 

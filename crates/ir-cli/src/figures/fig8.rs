@@ -42,7 +42,7 @@ pub(crate) fn draw(trained: &[Group], untrained: &[Group]) -> Figure {
                   variance 1), and with the statistics of a batch, as training sees it. Hollow \
                   marks: transition blocks."
             .into(),
-        svg: draw_grid(
+        drawing: draw_grid(
             &rows,
             MARGINS,
             "Accuracy and gradient-norm ratio over training, and norms at initialisation, of \
@@ -99,22 +99,23 @@ pub(super) fn families<'a>(
     families
 }
 
-/// The line of a member: coloured by its sharing; of those that share nothing the deepest is
+/// Dashes of the lines that are not the deepest of their sharing, from the second deepest on.
+const DASHES: [(f64, f64); 3] = [(7.0, 3.0), (1.6, 2.4), (3.5, 2.0)];
+
+/// The line of a member: coloured by its sharing; of those with the same sharing the deepest is
 /// drawn whole, the others dashed.
 fn stroke(family: &Family<'_>, member: Member) -> Stroke {
     let alike = family.members.iter().map(|(member, _)| member);
-    let deepest = alike
-        .filter(|other| other.sharing == member.sharing)
-        .map(|other| other.depth)
-        .max();
+    let deeper = alike
+        .filter(|other| other.sharing == member.sharing && other.depth > member.depth)
+        .count();
     let colour = Colour::Sharing(member.sharing);
-    if deepest == Some(member.depth) {
-        Stroke::solid(colour, 1.8)
-    } else {
-        Stroke {
-            dash: Some((2.0 + member.depth as f64 / 12.0, 2.5)),
+    match deeper.checked_sub(1) {
+        None => Stroke::solid(colour, 1.8),
+        Some(rank) => Stroke {
+            dash: Some(DASHES[rank.min(DASHES.len() - 1)]),
             ..Stroke::solid(colour, 1.4)
-        }
+        },
     }
 }
 

@@ -52,13 +52,13 @@ pub(crate) fn draw(trained: &[Group], untrained: &[Group]) -> [Figure; 2] {
             name: "fig9",
             title: "Figure 9: the remedies one by one, accuracy",
             paper,
-            absent: Vec::new(),
+            absent: untrained_sharings(&shown),
             seen: shown.iter().filter_map(|family| seen(family)).collect(),
             reading: "Error at the end of training; dots are means over seeds, bars one standard \
                       deviation where there are several seeds. “Train” is measured on images as \
                       they are, without augmentation."
                 .into(),
-            svg: draw_grid(
+            drawing: draw_grid(
                 &accuracies,
                 MARGINS,
                 "Error by way of sharing, on both splits",
@@ -78,13 +78,25 @@ pub(crate) fn draw(trained: &[Group], untrained: &[Group]) -> [Figure; 2] {
                       training changes begin as the same network and have one line: with γ = 1 \
                       that of naive sharing, with γ = 0.1 that of naive sharing with this γ."
                     .into(),
-            svg: draw_grid(
+            drawing: draw_grid(
                 &lines,
                 LINE_MARGINS,
                 "Norms of the representations at initialisation by way of sharing",
             ),
         },
     ]
+}
+
+/// The ways to share that no network here was trained with.
+fn untrained_sharings(families: &[&Family<'_>]) -> Vec<String> {
+    let trained = |sharing: usize| {
+        let mut all = families.iter().flat_map(|family| family.trained());
+        all.any(|(member, _)| member.sharing == sharing)
+    };
+    let absent = (0..SHARINGS.len()).filter(|&sharing| !trained(sharing));
+    absent
+        .map(|sharing| SHARINGS[sharing].1.to_owned())
+        .collect()
 }
 
 /// The depth that has the most ways to share.
@@ -102,7 +114,10 @@ fn depth(trained: &[Group], untrained: &[Group]) -> Option<usize> {
 
 /// One line a way to share, its error as a dot.
 fn dots(family: &Family<'_>, split: &str) -> Cell {
-    let row = |sharing: usize| (SHARINGS.len() - 1 - sharing) as f64;
+    let mut sharings: Vec<usize> = family.trained().map(|(member, _)| member.sharing).collect();
+    sharings.sort_unstable_by(|a, b| b.cmp(a));
+    sharings.dedup();
+    let row = |sharing: usize| sharings.iter().position(|&s| s == sharing).unwrap_or(0) as f64;
     let series: Vec<Series> = family
         .trained()
         .filter_map(|&(member, group)| {
@@ -132,12 +147,11 @@ fn dots(family: &Family<'_>, split: &str) -> Cell {
         title: format!("{}: {split} error", dataset_name(family.dataset)),
         x_title: "error (%)",
         x: Scale::linear(errors.chain([0.0])),
-        y: Scale::between(-0.5, SHARINGS.len() as f64 - 0.5),
+        y: Scale::between(-0.5, sharings.len() as f64 - 0.5),
         y_names: Some(
-            SHARINGS
+            sharings
                 .iter()
-                .enumerate()
-                .map(|(sharing, (_, name))| (row(sharing), (*name).to_owned()))
+                .map(|&sharing| (row(sharing), SHARINGS[sharing].1.to_owned()))
                 .collect(),
         ),
         series,

@@ -5,7 +5,7 @@ use ir_analysis::results::Stage;
 use super::blocks::WIDTH;
 use super::panel::{Labels, Panel, Series};
 use super::scale::Scale;
-use super::scene::Scene;
+use super::scene::{Drawing, Scene};
 
 const ABOVE: f64 = 52.0;
 const HEIGHT: f64 = 210.0;
@@ -61,8 +61,8 @@ pub(crate) struct Margins {
     pub(crate) right: f64,
 }
 
-/// The panels as SVG; `None` without any.
-pub(crate) fn draw(rows: &[[Cell; 2]], margins: Margins, name: &str) -> Option<String> {
+/// The panels, a cell each; `None` without any.
+pub(crate) fn draw(rows: &[[Cell; 2]], margins: Margins, name: &str) -> Option<Drawing> {
     if rows.is_empty() {
         return None;
     }
@@ -70,9 +70,10 @@ pub(crate) fn draw(rows: &[[Cell; 2]], margins: Margins, name: &str) -> Option<S
     let mut scene = Scene::new(WIDTH);
     for (row, cells) in rows.iter().enumerate() {
         for (column, cell) in cells.iter().enumerate() {
+            let corner = (column as f64 * width, row as f64 * height);
             let panel = Panel {
-                left: column as f64 * width + margins.left,
-                top: row as f64 * height + ABOVE,
+                left: corner.0 + margins.left,
+                top: corner.1 + ABOVE,
                 width: width - margins.left - margins.right,
                 height: HEIGHT,
                 x: cell.x,
@@ -89,12 +90,14 @@ pub(crate) fn draw(rows: &[[Cell; 2]], margins: Margins, name: &str) -> Option<S
                 },
                 y_ticks: cell.y_names.clone().unwrap_or_else(|| cell.y.ticks()),
             };
-            panel.axes(&mut scene, &labels, 33.0);
-            panel.stages(&mut scene, &cell.stages);
-            if cell.zero {
-                panel.zero(&mut scene);
-            }
-            panel.series(&mut scene, &cell.series);
+            scene.cell(corner, (width, height), |scene| {
+                panel.axes(scene, &labels, 33.0);
+                panel.stages(scene, &cell.stages);
+                if cell.zero {
+                    panel.zero(scene);
+                }
+                panel.series(scene, &cell.series);
+            });
         }
     }
     Some(scene.finish(rows.len() as f64 * height, name))

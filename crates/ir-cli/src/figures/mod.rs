@@ -28,7 +28,7 @@ mod steps;
 pub(crate) mod taylor;
 mod through_training;
 
-pub(crate) use scene::{FONTS, escape, pieces};
+pub(crate) use scene::{CellSvg, Drawing, FONTS, escape, pieces};
 
 /// A figure and the words around it.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(crate) struct Figure {
     /// How to read it: marks, bands, groups.
     pub(crate) reading: String,
     /// The drawing; `None` where no run has the numbers.
-    pub(crate) svg: Option<String>,
+    pub(crate) drawing: Option<Drawing>,
 }
 
 /// Every figure, in the paper's order. `untrained` are runs of no epoch: they show networks at

@@ -36,7 +36,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
                   orange-red, thin: train), which is what they would bring if no two gradients \
                   cancelled."
                 .into(),
-        svg: grid::draw(
+        drawing: grid::draw(
             &rows,
             Margins {
                 right: 86.0,

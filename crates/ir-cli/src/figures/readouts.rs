@@ -43,7 +43,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
                   place of the last stage, on test images; at its entrance it reads s_j. Loss \
                   panels are logarithmic where the loss grows more than tenfold."
             .into(),
-        svg: grid::draw(
+        drawing: grid::draw(
             &rows,
             margins,
             "Accuracy and loss of a trained linear readout at every representation, and of the plugged head",

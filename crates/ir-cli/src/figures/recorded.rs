@@ -27,7 +27,7 @@ pub(crate) fn over_epochs(
     Series {
         points: points.collect(),
         stroke,
-        radius: 1.6,
+        radius: radius(stroke),
         band: group.over_seeds(),
         label: label.to_owned(),
     }
@@ -56,10 +56,15 @@ pub(crate) fn over_blocks(
     Series {
         points: points.collect(),
         stroke,
-        radius: 1.6,
+        radius: radius(stroke),
         band: false,
         label: label.to_owned(),
     }
+}
+
+/// Marks so small on a dashed line that its dashes show.
+fn radius(stroke: Stroke) -> f64 {
+    if stroke.dash.is_some() { 0.6 } else { 1.6 }
 }
 
 /// The epochs after which blocks were measured on a split.

@@ -248,7 +248,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
         return "0".into();
     }
     let exponent = value.abs().log10().floor() as i32;
-    if (-4..6).contains(&exponent) {
+    if (-4..5).contains(&exponent) {
         let decimals = (digits as i32 - 1 - exponent).max(0) as usize;
         return minus(&format!("{value:.decimals$}"));
     }
@@ -327,6 +327,7 @@ mod tests {
             (0.0123, "0.0123"),
             (-4.567, "−4.57"),
             (1_234_567.0, "1.23·10⁶"),
+            (893_973.0, "8.94·10⁵"),
             (f64::NEG_INFINITY, "−∞"),
             (0.0, "0"),
         ] {

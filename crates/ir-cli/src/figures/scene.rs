@@ -5,6 +5,9 @@
 //! place is in pixels from the top left corner.
 
 use std::fmt::Write as _;
+use std::ops::Range;
+
+use serde::Serialize;
 
 use super::colour::Colour;
 
@@ -116,11 +119,39 @@ pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     0.6 * size * text.chars().filter(|&c| c != '_').count() as f64
 }
 
+/// A finished drawing: whole, as a paper takes it, and cut into cells, which a page sets side by
+/// side where it is wide and one below the other where it is narrow.
+#[derive(Debug)]
+pub(crate) struct Drawing {
+    /// The SVG document.
+    pub(crate) whole: String,
+    /// The cells of each row from the top, from left to right.
+    pub(crate) rows: Vec<Vec<CellSvg>>,
+}
+
+/// One cell of a drawing.
+#[derive(Debug, Serialize)]
+pub(crate) struct CellSvg {
+    /// Its SVG element.
+    pub(crate) svg: String,
+    /// Its width in pixels.
+    pub(crate) width: f64,
+}
+
+/// A rectangle of a drawing and the part of its text that fills it.
+#[derive(Debug)]
+struct Cut {
+    corner: At,
+    size: At,
+    content: Range<usize>,
+}
+
 /// A drawing that grows element by element; later ones cover earlier ones.
 #[derive(Debug)]
 pub(crate) struct Scene {
     width: f64,
     body: String,
+    cuts: Vec<Cut>,
 }
 
 impl Scene {
@@ -129,7 +160,21 @@ impl Scene {
         Self {
             width,
             body: String::new(),
+            cuts: Vec::new(),
         }
+    }
+
+    /// What `draw` draws, as a cell: a rectangle with its upper left corner and its size. Cells
+    /// with corners of one height are a row; they are drawn from the top and from the left.
+    pub(crate) fn cell(&mut self, corner: At, size: At, draw: impl FnOnce(&mut Self)) {
+        let from = self.body.len();
+        draw(self);
+        let content = from..self.body.len();
+        self.cuts.push(Cut {
+            corner,
+            size,
+            content,
+        });
     }
 
     /// A line through the points in order.
@@ -221,17 +266,35 @@ impl Scene {
         self.body.push_str("</g>\n");
     }
 
-    /// The whole document. `name` is read to those who cannot see it.
-    pub(crate) fn finish(self, height: f64, name: &str) -> String {
-        let (width, height, name) = (Short(self.width), Short(height), escape(name));
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{name}\" \
-             font-family=\"{FONTS}\">\n<rect width=\"{width}\" height=\"{height}\" \
-             class=\"f-paper\" fill=\"{}\"/>\n{}</svg>\n",
-            Colour::Paper.light(),
-            self.body
-        )
+    /// The document, whole and in cells. `name` is read to those who cannot see it.
+    pub(crate) fn finish(self, height: f64, name: &str) -> Drawing {
+        let name = escape(name);
+        let paper = format!(
+            "<rect width=\"{}\" height=\"{}\" class=\"f-paper\" fill=\"{}\"/>\n",
+            Short(self.width),
+            Short(height),
+            Colour::Paper.light()
+        );
+        let whole = document(
+            (0.0, 0.0),
+            (self.width, height),
+            &name,
+            &[&paper, &self.body],
+        );
+        let rows = self.cuts.chunk_by(|a, b| a.corner.1 == b.corner.1);
+        let cell = |cut: &Cut| CellSvg {
+            svg: document(
+                cut.corner,
+                cut.size,
+                &name,
+                &[&self.body[cut.content.clone()]],
+            ),
+            width: cut.size.0,
+        };
+        Drawing {
+            rows: rows.map(|row| row.iter().map(cell).collect()).collect(),
+            whole,
+        }
     }
 
     fn stroke(&mut self, stroke: Stroke) {
@@ -251,6 +314,18 @@ impl Scene {
             );
         }
     }
+}
+
+/// An SVG document that shows a rectangle of the drawing.
+fn document(corner: At, size: At, name: &str, parts: &[&str]) -> String {
+    let (left, top) = (Short(corner.0), Short(corner.1));
+    let (width, height) = (Short(size.0), Short(size.1));
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+         viewBox=\"{left} {top} {width} {height}\" role=\"img\" aria-label=\"{name}\" \
+         font-family=\"{FONTS}\">\n{}</svg>\n",
+        parts.concat()
+    )
 }
 
 fn path(points: &[At]) -> String {

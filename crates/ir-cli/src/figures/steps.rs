@@ -31,7 +31,7 @@ pub(super) fn draw(groups: &[Group]) -> Figure {
                   of its last step. Cosine (with the exit gradient) and ratio are those of the \
                   step that makes the state. Blue, thick: test; orange-red, thin: train."
             .into(),
-        svg: grid::draw(
+        drawing: grid::draw(
             &rows,
             MARGINS,
             "Accuracy, loss, cosine and ratio by the number of blocks of the last stage applied",

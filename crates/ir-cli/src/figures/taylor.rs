@@ -9,7 +9,7 @@ use super::blocks::{LEFT, WIDTH};
 use super::colour::Colour;
 use super::panel::{Labels, Panel, Point, Series};
 use super::scale::{Scale, significant};
-use super::scene::{Scene, Stroke};
+use super::scene::{Drawing, Scene, Stroke};
 use super::{Figure, absent};
 
 const RIGHT: f64 = 100.0;
@@ -79,11 +79,11 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
              first order: mean of F_j · ∂L/∂h_j with the exit gradient; remainder: their \
              difference.{bands}"
         ),
-        svg: svg(&shown),
+        drawing: drawing(&shown),
     }
 }
 
-fn svg(groups: &[&Group]) -> Option<String> {
+fn drawing(groups: &[&Group]) -> Option<Drawing> {
     let panels: Vec<[Series; 3]> = groups.iter().map(|group| series(group)).collect();
     if panels.is_empty() {
         return None;
@@ -103,9 +103,10 @@ fn svg(groups: &[&Group]) -> Option<String> {
                 .chain([0.0])
                 .collect::<Vec<_>>(),
         );
+        let corner = (column as f64 * cell.0, row as f64 * cell.1);
         let panel = Panel {
-            left: column as f64 * cell.0 + LEFT,
-            top: row as f64 * cell.1 + ABOVE,
+            left: corner.0 + LEFT,
+            top: corner.1 + ABOVE,
             width: cell.0 - LEFT - RIGHT,
             height: HEIGHT,
             x,
@@ -118,9 +119,11 @@ fn svg(groups: &[&Group]) -> Option<String> {
             x_ticks: x.whole_ticks(10),
             y_ticks: y.ticks(),
         };
-        panel.axes(&mut scene, &labels, 14.0);
-        panel.zero(&mut scene);
-        panel.series(&mut scene, series);
+        scene.cell(corner, cell, |scene| {
+            panel.axes(scene, &labels, 14.0);
+            panel.zero(scene);
+            panel.series(scene, series);
+        });
     }
     let name =
         "Change of the exit loss at each block of the last stage, and its first-order prediction";

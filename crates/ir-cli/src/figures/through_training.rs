@@ -35,7 +35,7 @@ pub(crate) fn draw(groups: &[Group]) -> Figure {
         reading: "On test images of a fixed part of the split; dark for the first epochs, light \
                   for the last. Hollow marks: transition blocks, s_j for h_j."
             .into(),
-        svg: draw_grid(
+        drawing: draw_grid(
             &rows,
             MARGINS,
             "Cosine with the gradient and ratio of norms of every block at several epochs",

@@ -43,8 +43,9 @@ pub(crate) fn write(groups: Vec<Group>, folder: &Path) -> Result<PathBuf> {
     let mut absent = Vec::new();
     for figure in &figures {
         let names = ["svg", "png"].map(|kind| format!("figures/{}.{kind}", figure.name));
-        match &figure.svg {
-            Some(svg) => {
+        match &figure.drawing {
+            Some(drawing) => {
+                let svg = &drawing.whole;
                 let picture = png::render(svg).with_context(|| figure.title.to_owned())?;
                 let contents = [svg.clone().into_bytes(), picture];
                 files.extend(names.into_iter().zip(contents));

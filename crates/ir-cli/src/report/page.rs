@@ -11,7 +11,7 @@ use crate::family::Member;
 use crate::figures::colour::style_sheet;
 use crate::figures::scale::{minus, significant, thousands};
 use crate::figures::taylor;
-use crate::figures::{FONTS, Figure, escape, pieces};
+use crate::figures::{CellSvg, FONTS, Figure, escape, pieces};
 use crate::group::{Group, Summary, dataset_name};
 use crate::run::Run;
 
@@ -56,7 +56,7 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
         missing: missing(groups),
         figures: figures
             .iter()
-            .filter(|figure| figure.svg.is_some() || !figure.is_of_neighbours())
+            .filter(|figure| figure.drawing.is_some() || !figure.is_of_neighbours())
             .map(|figure| figure_row(figure, groups))
             .collect(),
         table1: tables(groups),
@@ -70,9 +70,7 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
         .lstrip_blocks(true)
         .build()?;
     environment.set_syntax(syntax);
-    environment.add_filter("subscripts", |text: &str| {
-        Value::from_safe_string(subscripts(text))
-    });
+    environment.add_filter("prose", |text: &str| Value::from_safe_string(prose(text)));
     // A name that ends in .html turns escaping on.
     environment.add_template("report.html", TEMPLATE)?;
     Ok(environment
@@ -80,13 +78,19 @@ pub(crate) fn render(groups: &[Group], judged: &[Judged], figures: &[Figure]) ->
         .render(Serde(page))?)
 }
 
-/// Text as HTML, `h_j` with a subscript.
-fn subscripts(text: &str) -> String {
+/// Text as HTML: `h_j` with a subscript, an apostrophe as it is printed, and no line that ends
+/// between a number and its unit or begins with an operator.
+fn prose(text: &str) -> String {
     let html = |(piece, subscript): (&str, bool)| match subscript {
         true => format!("<sub>{}</sub>", escape(piece)),
         false => escape(piece),
     };
-    pieces(text).into_iter().map(html).collect()
+    let text: String = pieces(text).into_iter().map(html).collect();
+    ["%", "×", "=", "·", "→", "points", "nats"]
+        .iter()
+        .fold(text.replace('\'', "’"), |text, sign| {
+            text.replace(&format!(" {sign}"), &format!("\u{a0}{sign}"))
+        })
 }
 
 /// The first line: which images these are.
@@ -238,7 +242,7 @@ struct FigureRow<'a> {
     seen: &'a [String],
     absent: String,
     reading: &'a str,
-    svg: Option<&'a str>,
+    rows: &'a [Vec<CellSvg>],
     scaled_down: Vec<String>,
     tables: Vec<Table>,
 }
@@ -261,7 +265,7 @@ fn figure_row<'a>(figure: &'a Figure, groups: &[Group]) -> FigureRow<'a> {
         seen: &figure.seen,
         absent: figure.absent.join(", "),
         reading: &figure.reading,
-        svg: figure.svg.as_deref(),
+        rows: figure.drawing.as_ref().map_or(&[], |drawing| &drawing.rows),
         scaled_down: scaled_down(groups),
         tables,
     }

@@ -98,6 +98,10 @@ pub(super) fn runs(group: &Group) -> impl Iterator<Item = RunRow> {
 fn facts(run: &Run) -> Vec<(String, String)> {
     let info = &run.info;
     let (optimizer, machine) = (&info.optimizer, &info.machine);
+    let gpu = machine
+        .gpu
+        .as_ref()
+        .map(|_| format!("{}; ", machine.device()));
     let rates: Vec<String> = optimizer
         .learning_rate
         .iter()
@@ -147,8 +151,12 @@ fn facts(run: &Run) -> Vec<(String, String)> {
         (
             "machine",
             format!(
-                "{}, {} cores, {} threads, {}",
-                machine.cpu, machine.cores, machine.threads, machine.instruction_set
+                "{}{}, {} cores, {} threads, {}",
+                gpu.unwrap_or_default(),
+                machine.cpu,
+                machine.cores,
+                machine.threads,
+                machine.instruction_set
             ),
         ),
     ];
@@ -164,16 +172,29 @@ fn facts(run: &Run) -> Vec<(String, String)> {
             .collect();
         facts.push(("analysed".into(), analysed.join(", ")));
         let provenance = results.provenance.as_object().into_iter().flatten();
-        facts.extend(provenance.map(|(key, value)| (format!("analysis: {key}"), plain(value))));
+        facts.extend(
+            provenance.map(|(key, value)| (format!("analysis: {}", words(key)), plain(value))),
+        );
     }
     facts
 }
 
-/// A JSON value as people read it: text without quotes, a list of words as a command line.
+/// `data_checksum` as words.
+fn words(key: &str) -> String {
+    key.replace('_', " ")
+}
+
+/// A JSON value as people read it: text without quotes, a list of words as a command line, an
+/// object as names and values.
 fn plain(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Array(values) => values.iter().map(plain).collect::<Vec<_>>().join(" "),
+        serde_json::Value::Object(fields) => {
+            let fields = fields.iter();
+            let texts = fields.map(|(key, value)| format!("{} {}", words(key), plain(value)));
+            texts.collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }
@@ -181,6 +202,13 @@ fn plain(value: &serde_json::Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn provenance_is_readable() {
+        let machine = serde_json::json!({"cores": 3, "instruction_set": "AVX-512"});
+        assert_eq!(plain(&machine), "cores 3, instruction set AVX-512");
+        assert_eq!(plain(&serde_json::json!(["ir", "analyze"])), "ir analyze");
+    }
 
     #[test]
     fn times_are_readable() {

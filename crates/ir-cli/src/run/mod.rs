@@ -122,6 +122,25 @@ pub(crate) struct Machine {
     pub(crate) threads: usize,
     /// Instruction set that the kernels chose, `AVX-512`.
     pub(crate) instruction_set: String,
+    /// The GPU that computed, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu: Option<String>,
+    /// What numbers were stored as on it, `f32` or `bf16`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) precision: Option<String>,
+}
+
+impl Machine {
+    /// What computed, in words: `NVIDIA H100, bf16`.
+    pub(crate) fn device(&self) -> String {
+        let device = self.gpu.as_ref().unwrap_or(&self.cpu);
+        format!("{device}, {}", self.precision())
+    }
+
+    /// What numbers were stored as: on the processor always `f32`.
+    pub(crate) fn precision(&self) -> &str {
+        self.precision.as_deref().unwrap_or("f32")
+    }
 }
 
 /// One line of `history.jsonl`.

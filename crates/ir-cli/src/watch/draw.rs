@@ -10,7 +10,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{LineGauge, Paragraph, Widget, Wrap};
 
 use super::Watched;
-use super::plot::{Bars, Curves, Points, Scale};
+use super::plot::{Bars, Curves, Points, SMALLEST, Scale};
 use crate::run::{BlockRow, Epoch};
 
 /// A run drawn on the terminal, or as text.
@@ -115,10 +115,12 @@ impl View<'_> {
             ],
         );
         let rate = over(|epoch| (epoch.learning_rate > 0.0).then(|| epoch.learning_rate.log10()));
+        // Where there is no room for the rate the others have its place.
+        let third = u16::from(area.width >= 5 * SMALLEST.0);
         let columns = Layout::horizontal([
             Constraint::Fill(2),
             Constraint::Fill(2),
-            Constraint::Fill(1),
+            Constraint::Fill(third),
         ]);
         let [first, second, third] = columns.areas(area);
         let epochs = self.watched.run.info.epochs;

@@ -11,7 +11,7 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Widget};
 const LABEL: usize = 6;
 
 /// The smallest area in which a picture says something.
-const SMALLEST: (u16, u16) = (20, 6);
+pub(super) const SMALLEST: (u16, u16) = (20, 6);
 
 const TRAIN: Color = Color::Cyan;
 const TEST: Color = Color::Yellow;

@@ -2,10 +2,12 @@
 
 use candle_core::{DType, Device, Tensor};
 use ir_tensor_ops::conv2d;
+use ir_tensor_ops::explicit::conv2d_backward;
 
 use super::architecture::{Layer, NORM};
 use super::problem::ImportProblem;
 use super::weights::Weights;
+use crate::backward::OF_X;
 use crate::resnet::EPSILON;
 
 /// γ (conv(x) − mean) / √(variance + ε) + β, with running statistics: a convolution of the weight
@@ -65,30 +67,49 @@ impl FoldedConvolution {
             let y = x.conv2d(&self.weight, padding, self.stride, 1, self.groups)?;
             return y.broadcast_add(&bias);
         }
+        let layer = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+            conv2d(x, weight, Some(bias), self.stride, padding)
+        };
         if self.groups == 1 {
-            return Ok(conv2d(
-                x,
-                &self.weight,
-                Some(&self.bias),
-                self.stride,
-                padding,
-            )?);
+            return Ok(layer(x, &self.weight, &self.bias)?);
         }
-        let parts = |tensor: &Tensor, dim| tensor.chunk(self.groups, dim);
-        let (xs, weights, biases) = (parts(x, 1)?, parts(&self.weight, 0)?, parts(&self.bias, 0)?);
-        let outputs: Vec<Tensor> = xs
-            .iter()
-            .zip(weights.iter().zip(&biases))
-            .map(|(x, (weight, bias))| {
-                Ok(conv2d(
-                    &x.contiguous()?,
-                    weight,
-                    Some(bias),
-                    self.stride,
-                    padding,
-                )?)
-            })
-            .collect::<candle_core::Result<_>>()?;
-        Tensor::cat(&outputs, 1)
+        let (xs, weights, biases) = (
+            self.parts(x, 1)?,
+            self.parts(&self.weight, 0)?,
+            self.parts(&self.bias, 0)?,
+        );
+        let groups = xs.iter().zip(weights.iter().zip(&biases));
+        let outputs = groups.map(|(x, (weight, bias))| layer(x, weight, bias));
+        Tensor::cat(&outputs.collect::<Result<Vec<_>, _>>()?, 1)
+    }
+
+    /// ∂L/∂x from x and ∂L/∂y; the kernel is at most 3×3, as in every block.
+    pub(super) fn input_gradient(
+        &self,
+        x: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let padding = self.weight.dim(2)? / 2;
+        let of_x = |x: &Tensor, weight: &Tensor, gradient: &Tensor| {
+            let found = conv2d_backward(x, weight, self.stride, padding, gradient, OF_X)?;
+            Ok(found.x.expect("it was wanted"))
+        };
+        if self.groups == 1 {
+            return of_x(x, &self.weight, gradient);
+        }
+        let (xs, weights, gradients) = (
+            self.parts(x, 1)?,
+            self.parts(&self.weight, 0)?,
+            self.parts(gradient, 1)?,
+        );
+        let groups = xs.iter().zip(weights.iter().zip(&gradients));
+        let found = groups.map(|(x, (weight, gradient))| of_x(x, weight, gradient));
+        Tensor::cat(&found.collect::<candle_core::Result<Vec<_>>>()?, 1)
+    }
+
+    /// The groups of a tensor along a dimension.
+    fn parts(&self, tensor: &Tensor, dim: usize) -> candle_core::Result<Vec<Tensor>> {
+        let parts = tensor.chunk(self.groups, dim)?;
+        parts.iter().map(Tensor::contiguous).collect()
     }
 }

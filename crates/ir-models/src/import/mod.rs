@@ -32,6 +32,7 @@
 //! be there, or [`TensorReport`] says which.
 
 mod architecture;
+mod backward;
 mod config;
 mod fold;
 mod identify;

@@ -1,6 +1,7 @@
 //! An imported network as five functions.
 
 use candle_core::{DType, Tensor};
+use ir_tensor_ops::explicit::add;
 use ir_tensor_ops::{linear, relu};
 
 use super::architecture::ImportedArchitecture;
@@ -11,7 +12,7 @@ use super::problem::ImportProblem;
 use super::report::TensorReport;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::network::{Block, ResidualNetwork};
+use crate::network::{Block, BlockBackward, ResidualNetwork};
 
 /// What happens to tensors that the network does not ask for. One that it does ask for must be
 /// there in any case: nothing is ever left at random values.
@@ -40,10 +41,20 @@ pub struct ImportedResNet {
 
 /// One block's convolutions.
 #[derive(Debug, Clone)]
-struct ImportedBlock {
+pub(super) struct ImportedBlock {
     stage: usize,
-    branch: Vec<FoldedConvolution>,
-    shortcut: Option<FoldedConvolution>,
+    pub(super) branch: Vec<FoldedConvolution>,
+    pub(super) shortcut: Option<FoldedConvolution>,
+}
+
+impl ImportedBlock {
+    /// s from h.
+    pub(super) fn shortcut(&self, h: &Tensor) -> candle_core::Result<Tensor> {
+        match &self.shortcut {
+            Some(convolution) => convolution.apply(h),
+            None => Ok(h.clone()),
+        }
+    }
 }
 
 /// A network with what was found beside it.
@@ -133,7 +144,12 @@ impl ImportedResNet {
         &self.architecture
     }
 
-    fn block(&self, index: usize) -> candle_core::Result<&ImportedBlock> {
+    /// `[classes, channels]`.
+    pub(super) fn classifier_weight(&self) -> &Tensor {
+        &self.classifier_weight
+    }
+
+    pub(super) fn block(&self, index: usize) -> candle_core::Result<&ImportedBlock> {
         self.blocks.get(index).ok_or_else(|| {
             let last = self.blocks.len() - 1;
             candle_core::Error::Msg(format!("block {index}: the network has blocks 0 to {last}"))
@@ -162,10 +178,7 @@ impl ResidualNetwork for ImportedResNet {
     }
 
     fn shortcut(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
-        match &self.block(block)?.shortcut {
-            Some(convolution) => convolution.apply(h),
-            None => Ok(h.clone()),
-        }
+        self.block(block)?.shortcut(h)
     }
 
     fn branch(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
@@ -179,6 +192,20 @@ impl ResidualNetwork for ImportedResNet {
 
     fn after(&self, _block: usize, sum: &Tensor) -> candle_core::Result<Tensor> {
         Ok(relu(sum)?)
+    }
+
+    fn step(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
+        let (shortcut, branch) = (self.shortcut(block, h)?, self.branch(block, h)?);
+        let sum = if h.track_op() {
+            (shortcut + branch)?
+        } else {
+            add(&shortcut, &branch)?
+        };
+        self.after(block, &sum)
+    }
+
+    fn block_backward(&self) -> Option<&dyn BlockBackward> {
+        Some(self)
     }
 
     fn head(&self, h: &Tensor) -> candle_core::Result<Tensor> {

@@ -6,7 +6,7 @@ use super::{Activation, Gradient};
 use crate::blocks::Sums;
 use crate::convolution::{self, Convolution, Finish, Source};
 use crate::error::Result;
-use crate::explicit::Wanted;
+use crate::explicit::{Wanted, through_norm};
 use crate::images::Images;
 use crate::input::{self, Input};
 use crate::norm::Norm;
@@ -319,6 +319,47 @@ impl Activation {
         let (dx, sums) = self.masked_gradient(OP, norm, layer, grad_output, added)?;
         let rules = norm.gradients(&sums).rules;
         Ok(Gradient::behind_norm(dx, rules, self, residual_gradient))
+    }
+
+    /// As [`Activation::norm_relu_conv2d_input_gradient`], of an x that stays: for many gradients
+    /// through the same layer.
+    ///
+    /// # Errors
+    /// As [`Activation::norm_relu_conv2d_backward`].
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use ir_tensor_ops::{Activation, Conv2d, Norm, Workspace};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let x = Tensor::new(&[-1f32, 2.], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
+    /// let one = Tensor::new(&[1f32], &Device::Cpu)?;
+    /// let zero = one.zeros_like()?;
+    /// let norm = Norm::running(&zero, &one, &one, &zero, 1e-12)?;
+    /// let weight = Tensor::new(&[3f32], &Device::Cpu)?.reshape((1, 1, 1, 1))?;
+    /// let layer = Conv2d { weight: &weight, bias: &one, stride: 1, padding: 0 };
+    /// let workspace = Workspace::default();
+    /// let gradient = || Activation::from_tensor(&workspace, &x.ones_like()?);
+    /// let x = Activation::from_tensor(&workspace, &x)?;
+    /// let once = x.norm_relu_conv2d_input_gradient_at(&norm, layer, gradient()?)?;
+    /// let twice = x.norm_relu_conv2d_input_gradient_at(&norm, layer, gradient()?)?;
+    /// assert_eq!(once.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [0., 3.]);
+    /// assert_eq!(twice.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, [0., 3.]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn norm_relu_conv2d_input_gradient_at(
+        &self,
+        norm: &Norm,
+        layer: Conv2d<'_>,
+        grad_output: Self,
+    ) -> Result<Self> {
+        const OP: &str = "Activation::norm_relu_conv2d_input_gradient_at";
+        let (mut dx, sums) =
+            self.masked_gradient(OP, norm, layer, &mut grad_output.into(), None)?;
+        let (rules, extent) = (norm.gradients(&sums).rules, self.extent());
+        through_norm(&rules, extent, self.images(), None, dx.images_mut());
+        Ok(dx)
     }
 
     /// The gradient of norm(x), and its sums; makes ∂L/∂y whole.

@@ -137,7 +137,7 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     fn borrow(&self, tensor: &Tensor) -> Result<Option<Allocation>>;
 
     /// Storage for a tensor on this device that takes over memory of its own, which holds as many f32.
-    fn adopt(&self, memory: Allocation, length: usize) -> Result<Storage>;
+    fn storage_of(&self, memory: Allocation, length: usize) -> Result<Storage>;
 
     /// Puts a kernel into the queue.
     ///
@@ -149,8 +149,8 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     /// Waits for all work so far.
     fn wait(&self) -> Result<()>;
 
-    /// From now on launches are recorded instead of carried out.
-    fn begin_capture(&self) -> Result<()>;
+    /// From now on launches are recorded instead of carried out, with a look at the clock behind each if `timed`.
+    fn begin_capture(&self, timed: bool) -> Result<()>;
 
     /// What was recorded.
     fn end_capture(&self) -> Result<Box<dyn Recording>>;
@@ -163,4 +163,8 @@ pub(super) trait Recording: Debug + Send {
     /// # Safety
     /// The memory that the launches read and write ([`Argument::memory`]) is still there.
     unsafe fn launch(&self) -> Result<()>;
+
+    /// Waits for the last time that it was carried out, and gives the kernel of each launch with its milliseconds;
+    /// nothing if it was not timed.
+    fn times(&self) -> Result<Vec<(String, f32)>>;
 }

@@ -203,7 +203,7 @@ impl Buffer<f32> {
         }
         // A clone of the buffer, a part of it or a recording would go on using what the tensor now owns.
         match Arc::try_unwrap(self.allocation) {
-            Ok(memory) if self.start == 0 => self.gpu.backend().adopt(memory, self.length),
+            Ok(memory) if self.start == 0 => self.gpu.backend().storage_of(memory, self.length),
             _ => Err(Error::Gpu {
                 action: "making a tensor".into(),
                 reason: "the memory is in use elsewhere".into(),

@@ -3,13 +3,14 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::{CudaStorageSlice, DeviceId};
 use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
 use cudarc::driver::{
-    CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError, result, sys,
+    CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError,
+    result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -29,8 +30,13 @@ pub(super) struct Cuda {
     module: Arc<CudaModule>,
     /// Each with the bytes of dynamic shared memory that it may take.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
+    /// While a graph is recorded with times: an event before the first launch and one behind each.
+    marks: Mutex<Option<Vec<Mark>>>,
     cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
 }
+
+/// A point in a graph, with the kernel before it.
+type Mark = (String, CudaEvent);
 
 impl Cuda {
     pub(super) fn new(device: &Device) -> Result<Self> {
@@ -45,8 +51,33 @@ impl Cuda {
             stream,
             module,
             functions: Mutex::default(),
+            marks: Mutex::default(),
             cudnn: Mutex::default(),
         })
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Option<Vec<Mark>>> {
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records an event as a part of the graph, if its times are wanted.
+    pub(super) fn mark(&self, kernel: &str) -> Result<()> {
+        let mut marks = self.marks();
+        let Some(marks) = &mut *marks else {
+            return Ok(());
+        };
+        let timing = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let event = self.stream.context().new_event(timing);
+        let event = event.map_err(|error| failed("making an event", &error))?;
+        // Without this flag an event of a graph says in which order things happen, and not when.
+        let flags = sys::CUevent_record_flags::CU_EVENT_RECORD_EXTERNAL as u32;
+        // SAFETY: the event and the stream are of one context, and the stream is being recorded.
+        let recorded = unsafe {
+            sys::cuEventRecordWithFlags(event.cu_event(), self.stream.cu_stream(), flags).result()
+        };
+        recorded.map_err(|error| failed("recording an event", &error))?;
+        marks.push((kernel.into(), event));
+        Ok(())
     }
 
     /// cuDNN on this stream; started when it is first asked for.
@@ -178,7 +209,7 @@ impl Backend for Cuda {
         }))
     }
 
-    fn adopt(&self, memory: Allocation, length: usize) -> Result<Storage> {
+    fn storage_of(&self, memory: Allocation, length: usize) -> Result<Storage> {
         let owner: Box<dyn Any> = memory.owner;
         match owner.downcast::<CudaSlice<f32>>() {
             Ok(slice) if slice.len() >= length => Ok(Storage::Cuda(CudaStorage::wrap_cuda_slice(
@@ -209,7 +240,8 @@ impl Backend for Cuda {
                 &mut arguments,
             )
         };
-        launched.map_err(|error| failed(&launch.kernel, &error))
+        launched.map_err(|error| failed(&launch.kernel, &error))?;
+        self.mark(&launch.kernel)
     }
 
     fn wait(&self) -> Result<()> {
@@ -217,18 +249,21 @@ impl Backend for Cuda {
         done.map_err(|error| failed("waiting for the device", &error))
     }
 
-    fn begin_capture(&self) -> Result<()> {
+    fn begin_capture(&self, timed: bool) -> Result<()> {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         let begun = self.stream.begin_capture(mode);
-        begun.map_err(|error| failed("beginning a graph", &error))
+        begun.map_err(|error| failed("beginning a graph", &error))?;
+        *self.marks() = timed.then(Vec::new);
+        self.mark("")
     }
 
     fn end_capture(&self) -> Result<Box<dyn Recording>> {
+        let marks = self.marks().take().unwrap_or_default();
         let graph = self
             .stream
             .end_capture(sys::CUgraphInstantiate_flags_enum(0));
         match graph.map_err(|error| failed("making a graph", &error))? {
-            Some(graph) => Ok(Box::new(Captured(graph))),
+            Some(graph) => Ok(Box::new(Captured { graph, marks })),
             None => Err(Error::Gpu {
                 action: "CUDA: making a graph".into(),
                 reason: "the stream was not recording".into(),
@@ -238,7 +273,10 @@ impl Backend for Cuda {
 }
 
 /// A captured graph.
-struct Captured(CudaGraph);
+struct Captured {
+    graph: CudaGraph,
+    marks: Vec<Mark>,
+}
 
 impl std::fmt::Debug for Captured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -252,7 +290,17 @@ unsafe impl Send for Captured {}
 
 impl Recording for Captured {
     unsafe fn launch(&self) -> Result<()> {
-        let launched = self.0.launch();
+        let launched = self.graph.launch();
         launched.map_err(|error| failed("starting a graph", &error))
+    }
+
+    fn times(&self) -> Result<Vec<(String, f32)>> {
+        let marks = self.marks.iter().zip(self.marks.iter().skip(1));
+        let time = |((_, before), (kernel, after)): (&Mark, &Mark)| {
+            let elapsed = before.elapsed_ms(after);
+            let elapsed = elapsed.map_err(|error| failed("reading an event", &error))?;
+            Ok((kernel.clone(), elapsed))
+        };
+        marks.map(time).collect()
     }
 }

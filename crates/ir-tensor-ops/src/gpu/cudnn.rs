@@ -264,7 +264,8 @@ impl CudnnConvolution {
                 pointer(&y),
             )
         }
-        .map_err(failed(OP))
+        .map_err(failed(OP))?;
+        cuda(&self.gpu)?.mark(OP)
     }
 
     /// The gradient of x from that of y.
@@ -299,7 +300,8 @@ impl CudnnConvolution {
                 pointer(&dx),
             )
         }
-        .map_err(failed(OP))
+        .map_err(failed(OP))?;
+        cuda(&self.gpu)?.mark(OP)
     }
 
     /// The gradient of the weight, `dw` as [`Weights`] lie, from x and the gradient of y. With `add` it is added to
@@ -343,6 +345,7 @@ impl CudnnConvolution {
             )
         }
         .map_err(failed(OP))?;
+        cuda(&self.gpu)?.mark(OP)?;
         let Some(rounded) = &self.rounded else {
             return Ok(());
         };

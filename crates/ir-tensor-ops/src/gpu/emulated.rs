@@ -1,7 +1,9 @@
 //! The kernels on the CPU: `kernels/emulation.h` in place of a GPU.
 
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use candle_core::{Storage, Tensor};
 
@@ -19,6 +21,8 @@ pub(super) struct Emulated {
     pieces: Arc<Mutex<Pieces>>,
     /// The launches since [`Backend::begin_capture`].
     recorded: Mutex<Option<Vec<Launch>>>,
+    /// Whether they are timed.
+    timed: AtomicBool,
     /// The threads of a block take turns from the last to the first.
     reverse: bool,
 }
@@ -110,7 +114,7 @@ impl Backend for Emulated {
         Ok(None)
     }
 
-    fn adopt(&self, _: Allocation, _: usize) -> Result<Storage> {
+    fn storage_of(&self, _: Allocation, _: usize) -> Result<Storage> {
         Err(failed("make a tensor", "its tensors are those of the CPU"))
     }
 
@@ -126,7 +130,8 @@ impl Backend for Emulated {
         Ok(())
     }
 
-    fn begin_capture(&self) -> Result<()> {
+    fn begin_capture(&self, timed: bool) -> Result<()> {
+        self.timed.store(timed, Ordering::Relaxed);
         *lock(&self.recorded) = Some(Vec::new());
         Ok(())
     }
@@ -137,6 +142,8 @@ impl Backend for Emulated {
             launches,
             reverse: self.reverse,
             pieces: Arc::clone(&self.pieces),
+            timed: self.timed.load(Ordering::Relaxed),
+            milliseconds: Mutex::default(),
         }))
     }
 }
@@ -147,13 +154,31 @@ struct Recorded {
     launches: Vec<Launch>,
     reverse: bool,
     pieces: Arc<Mutex<Pieces>>,
+    timed: bool,
+    /// How long each took the last time, if it is timed.
+    milliseconds: Mutex<Vec<f32>>,
 }
 
 impl Recording for Recorded {
     unsafe fn launch(&self) -> Result<()> {
-        self.launches
-            .iter()
-            .try_for_each(|launch| run(launch, self.reverse, &self.pieces))
+        let mut milliseconds = Vec::new();
+        for launch in &self.launches {
+            let start = Instant::now();
+            run(launch, self.reverse, &self.pieces)?;
+            milliseconds.push(1e3 * start.elapsed().as_secs_f32());
+        }
+        if self.timed {
+            *lock(&self.milliseconds) = milliseconds;
+        }
+        Ok(())
+    }
+
+    fn times(&self) -> Result<Vec<(String, f32)>> {
+        let milliseconds = lock(&self.milliseconds);
+        let times = self.launches.iter().zip(&*milliseconds);
+        Ok(times
+            .map(|(launch, &time)| (launch.kernel.clone(), time))
+            .collect())
     }
 }
 

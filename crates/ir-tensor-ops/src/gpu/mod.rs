@@ -27,6 +27,7 @@ pub(crate) mod tensors;
 mod tile;
 mod weights;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backend::{Allocation, Argument, Backend, Launch, Recording};
@@ -68,6 +69,17 @@ struct Shared {
     backend: Box<dyn Backend>,
     /// While operations are recorded: the memory that they use.
     used: Mutex<Option<Vec<Arc<Allocation>>>>,
+    /// Whether recordings are timed.
+    timed: AtomicBool,
+}
+
+/// How long a kernel took, as a part of recorded operations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelTime {
+    /// Its name, as in the files of kernels.
+    pub kernel: String,
+    /// From the end of the kernel before it to its own end, in milliseconds.
+    pub milliseconds: f64,
 }
 
 impl Gpu {
@@ -104,6 +116,7 @@ impl Gpu {
         Self(Arc::new(Shared {
             backend: Box::new(backend),
             used: Mutex::default(),
+            timed: AtomicBool::new(false),
         }))
     }
 
@@ -122,6 +135,30 @@ impl Gpu {
     /// [`Error::Gpu`](crate::Error::Gpu), also for what went wrong in the meantime.
     pub fn wait(&self) -> Result<()> {
         self.backend().wait()
+    }
+
+    /// From now on operations are recorded with a look at the device's clock behind each kernel, or without again. A look
+    /// takes about as long as starting a kernel.
+    ///
+    /// ```
+    /// # #[cfg(feature = "emulation")]
+    /// # fn main() -> ir_tensor_ops::Result<()> {
+    /// use ir_tensor_ops::gpu::{Buffer, Gpu};
+    ///
+    /// let gpu = Gpu::emulated()?;
+    /// gpu.time_recordings(true);
+    /// let buffer = Buffer::zeros(&gpu, 3)?;
+    /// let graph = gpu.record(|| buffer.fill(1.))?;
+    /// graph.launch()?;
+    /// let times = graph.times()?;
+    /// assert_eq!((times.len(), times[0].kernel.as_str()), (1, "fill"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "emulation"))]
+    /// # fn main() {}
+    /// ```
+    pub fn time_recordings(&self, timed: bool) {
+        self.0.timed.store(timed, Ordering::Relaxed);
     }
 
     /// Records the operations that `work` asks for instead of carrying them out, and holds the memory that they
@@ -151,7 +188,8 @@ impl Gpu {
         work: impl FnOnce() -> std::result::Result<(), E>,
     ) -> std::result::Result<Graph, E> {
         *self.used() = Some(Vec::new());
-        self.backend().begin_capture()?;
+        self.backend()
+            .begin_capture(self.0.timed.load(Ordering::Relaxed))?;
         let worked = work();
         // Also after an error the device must leave its recording state.
         let recording = self.backend().end_capture();
@@ -244,5 +282,19 @@ impl Graph {
     pub fn launch(&self) -> Result<()> {
         // SAFETY: `memory` holds all that the operations use.
         unsafe { self.recording.launch() }
+    }
+
+    /// Waits for the last [`Graph::launch`], and gives the time of each kernel, in order; nothing if it was recorded without
+    /// ([`Gpu::time_recordings`]).
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu), also if it was never carried out.
+    pub fn times(&self) -> Result<Vec<KernelTime>> {
+        let times = self.recording.times()?.into_iter();
+        let time = |(kernel, milliseconds)| KernelTime {
+            kernel,
+            milliseconds: f64::from(milliseconds),
+        };
+        Ok(times.map(time).collect())
     }
 }

@@ -63,6 +63,14 @@ impl StepState {
         self.state.write(&[done as i32, 0, 0, 0])
     }
 
+    /// Lets no step change anything until an epoch begins.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu).
+    pub fn stop(&self) -> Result<()> {
+        self.state.write(&[0, 1, 0, 0])
+    }
+
     /// Waits for all steps so far, and says what they came to from batch `from` on.
     ///
     /// # Errors

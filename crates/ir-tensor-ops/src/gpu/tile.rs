@@ -152,10 +152,12 @@ impl Product {
     pub(super) fn gradient_tile(&self) -> Tile {
         let channels = self.gradient_channels();
         let pitch = (channels + 16 / self.element()) * self.element();
+        // 256 threads have 8 sums each for the bias, and 8 warps have 16 by 16 for every tap at the end.
+        let of_bias = 256 * 8 * 4;
         let sums = 8 * self.kernel * self.kernel * 16 * 16 * 4;
         let bytes = |tile: &Tile| {
             let places = tile.places().next_multiple_of(16);
-            sums.max(places * (4 + pitch) + tile.window(self, true) * pitch)
+            of_bias + sums.max(places * (4 + pitch) + tile.window(self, true) * pitch)
         };
         let mut tile = Tile::of_places(self, 256);
         while bytes(&tile) > LIMIT {

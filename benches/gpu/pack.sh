@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds all that benches/gpu/session.sh runs, on a machine with cargo and CUDA's compiler, and packs it for one with a
+# GPU and nothing to build with.
+#
+#   benches/gpu/pack.sh session.tar.xz
+set -euo pipefail
+archive=$(realpath "$1")
+cd "$(dirname "$0")/../.."
+packed=$(mktemp -d)
+trap 'rm -rf "$packed"' EXIT
+mkdir -p "$packed"/{programs,tests,benches/peers,benches/gpu}
+
+# The programs that cargo says it has built, one path a line.
+built() {
+    cargo "$@" --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
+}
+for program in $(built build --package ir-cli --package ir-benches --bins --features ir-cli/cuda,ir-benches/cuda) \
+    $(built build --package xtask); do
+    cp "$program" "$packed/programs/"
+done
+for test in $(built test --no-run --package ir-emulation --tests --features cuda); do
+    name=$(basename "$test")
+    cp "$test" "$packed/tests/${name%-*}"
+done
+rm -f "$packed/tests/ir_emulation"
+strip "$packed"/programs/* "$packed"/tests/*
+
+cp benches/peers/*.py "$packed/benches/peers/"
+cp benches/gpu/session.sh "$packed/benches/gpu/"
+git describe --always --dirty=-modified > "$packed/REVISION"
+tar --create --file "$archive" --use-compress-program 'xz --threads=0' --directory "$packed" .
+ls -l "$archive"

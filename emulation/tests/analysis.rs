@@ -1,0 +1,76 @@
+//! The measures of a network on a GPU are those of the same network on the CPU.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use candle_core::{Device, Tensor};
+use ir_analysis::{Measure, Options, analyze_split};
+use ir_emulation::gpus;
+use ir_models::{Architecture, ResNet, ResidualNetwork, gpu};
+use serde_json::Value;
+
+/// What `ir analyze` would write about it.
+fn measured(network: &dyn ResidualNetwork, images: &Tensor, labels: &Tensor) -> Value {
+    let batches = (0..2).map(|batch| {
+        let half = |tensor: &Tensor| tensor.narrow(0, 4 * batch, 4);
+        Ok::<_, ir_analysis::Error>((half(images)?, half(labels)?))
+    });
+    // Readouts have to be trained first, on the images themselves.
+    let others = Measure::NEIGHBOURS
+        .into_iter()
+        .filter(|&measure| measure != Measure::Readouts);
+    let options = Options {
+        measures: Measure::PAPER.into_iter().chain(others).collect(),
+        draws: 2,
+        ..Options::default()
+    };
+    let split = analyze_split(network, batches, &options, &mut |_| ()).unwrap();
+    serde_json::to_value(split).unwrap()
+}
+
+/// Fails where two results differ by more than rounding.
+fn compare(path: &str, there: &Value, here: &Value) {
+    match (there, here) {
+        (Value::Object(there), Value::Object(here)) => {
+            assert!(there.keys().eq(here.keys()), "{path}");
+            for (key, value) in there {
+                compare(&format!("{path}.{key}"), value, &here[key]);
+            }
+        }
+        (Value::Array(there), Value::Array(here)) => {
+            assert_eq!(there.len(), here.len(), "{path}");
+            for (index, (there, here)) in there.iter().zip(here).enumerate() {
+                compare(&format!("{path}[{index}]"), there, here);
+            }
+        }
+        (Value::Number(there), Value::Number(here)) => {
+            let [there, here] = [there, here].map(|number| number.as_f64().unwrap());
+            // What is near zero is a difference of things that are not.
+            assert!(
+                (there - here).abs() < 1e-4 * here.abs().max(0.1),
+                "{path}: {there} {here}"
+            );
+        }
+        _ => assert_eq!(there, here, "{path}"),
+    }
+}
+
+#[test]
+fn every_measure_agrees() {
+    let architecture = Architecture::from_json(
+        r#"{"name": "small", "classes": 3, "image": [3, 8, 8], "stem_channels": 5, "head_pooling": 4,
+            "stages": [{"blocks": 1, "channels": 5},
+                       {"blocks": 4, "channels": 18, "entrance": {"transition": {"stride": 2}}}]}"#,
+    );
+    let network = ResNet::initialize(&architecture.unwrap(), 3).unwrap();
+    let images = Tensor::randn(0f32, 1., (8, 3, 8, 8), &Device::Cpu).unwrap();
+    let labels = Tensor::from_vec(
+        (0..8u32).map(|i| i % 3).collect::<Vec<_>>(),
+        8,
+        &Device::Cpu,
+    )
+    .unwrap();
+    let here = measured(&network, &images, &labels);
+    for gpu in gpus() {
+        let there = gpu::Network::new(&gpu, &network).unwrap();
+        compare("split", &measured(&there, &images, &labels), &here);
+    }
+}
