@@ -42,7 +42,6 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     let analysis = Analysis {
         arguments,
         batch_size: batch_size(arguments, &subject, &images)?,
-        subject: &subject,
         network: on_a_gpu.as_deref().unwrap_or(subject.network()),
         images: &images,
     };
@@ -165,8 +164,7 @@ const BATCH: usize = 100;
 struct Analysis<'a> {
     arguments: &'a Analyze,
     batch_size: usize,
-    subject: &'a Subject,
-    /// Its network, where it computes.
+    /// The network, where it computes.
     network: &'a dyn ResidualNetwork,
     images: &'a Images,
 }

@@ -69,11 +69,6 @@ impl Cuda {
         Ok(())
     }
 
-    /// The stream that everything runs on.
-    pub(super) fn stream(&self) -> &Arc<CudaStream> {
-        &self.stream
-    }
-
     fn function(&self, launch: &Launch) -> Result<CudaFunction> {
         let mut functions = self
             .functions
