@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds all that benches/gpu/session.sh runs, on a machine with cargo and CUDA's compiler, and packs it for one with a
+# Builds all that benches/gpu/run.sh runs, on a machine with cargo and CUDA's compiler, and packs it for one with a
 # GPU and nothing to build with.
 #
-#   benches/gpu/pack.sh session.tar.xz
+#   benches/gpu/pack.sh gpu.tar.xz
 set -euo pipefail
 archive=$(realpath "$1")
 cd "$(dirname "$0")/../.."
@@ -26,7 +26,7 @@ rm -f "$packed/tests/ir_emulation"
 strip "$packed"/programs/* "$packed"/tests/*
 
 cp benches/peers/*.py "$packed/benches/peers/"
-cp benches/gpu/session.sh "$packed/benches/gpu/"
+cp benches/gpu/run.sh "$packed/benches/gpu/"
 git describe --always --dirty=-modified > "$packed/REVISION"
 tar --create --file "$archive" --use-compress-program 'xz --threads=0' --directory "$packed" .
 ls -l "$archive"

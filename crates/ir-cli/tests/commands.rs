@@ -421,6 +421,8 @@ fn wrong_usage_is_status_2() {
         "train",
         "analyze x --data y --measures hope",
         "models --xml",
+        "train resnet-32 --data y --out z --precision bf16",
+        "train resnet-32 --data y --out z --device cuda --precision f16",
         "--threads 0 models",
         "train tiny.json --data images --out run --keep 0",
         "train tiny.json --data images --out run --momentum nan",

@@ -69,7 +69,7 @@ pub fn conv2d(
 /// statistics, for [`ChannelStatistics::update_running`].
 ///
 /// # Shapes
-/// x and y `[N, C, H, W]`, gamma and beta `[C]`; f32 on the CPU.
+/// x and y `[N, C, H, W]`, gamma and beta `[C]`; f32.
 ///
 /// # Errors
 /// `Shape`, `DType` or `Device` for the tensors, `Setting` unless ε > 0.
@@ -102,7 +102,7 @@ pub fn batch_norm_train(
 /// y = γ (x − running_mean) / √(running_var + ε) + β.
 ///
 /// # Shapes
-/// x and y `[N, C, H, W]`, the four others `[C]`; f32 on the CPU.
+/// x and y `[N, C, H, W]`, the four others `[C]`; f32.
 ///
 /// # Errors
 /// `Shape`, `DType` or `Device` for the tensors, `Setting` unless ε > 0.
@@ -150,7 +150,7 @@ fn batch_norm(
 }
 
 /// Differentiable rectified linear unit, y = max(x, 0); the gradient at 0 is 0, as in PyTorch
-/// (Candle's own has 1 there). x is f32 on the CPU, of any shape.
+/// (Candle's own has 1 there). x is f32, of any shape.
 ///
 /// # Errors
 /// `DType` or `Device`.

@@ -10,9 +10,14 @@
 //! - [`tap`] reads the gradient at a point inside a network, [`per_sample`] reduces a batch to
 //!   one number per sample, [`random`] draws numbers that depend only on what they are for.
 //!
-//! Everything is f32 on the CPU, on tensors `[N, C, H, W]`, and runs on rayon's global pool.
-//! Work is cut into pieces by the shapes alone and sums are added in a fixed order: the result
-//! is the same bits for any number of threads.
+//! Everything is f32, on tensors `[N, C, H, W]`, and runs on rayon's global pool. Work is cut into
+//! pieces by the shapes alone and sums are added in a fixed order: the result is the same bits for
+//! any number of threads.
+//!
+//! With the feature `cuda` the functions also take tensors of an NVIDIA GPU, all of one call on one
+//! device, and their results stay there; what comes as numbers (statistics, values per sample) and
+//! what a [`Norm`] is made of passes through the CPU. [`Activation`] is for the CPU alone; the module
+//! `gpu` has what takes its place.
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor, Var};

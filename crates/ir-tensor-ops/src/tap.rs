@@ -30,7 +30,7 @@ impl Tap {
 /// The identity, with a [`Tap`] that keeps the gradient that flows back through it.
 ///
 /// Candle keeps only the gradients of variables; with a tap on h_j, one backward pass gives
-/// ∂L/∂h_j of every block. Use the returned tensor in place of x. x is f32 on the CPU, of any
+/// ∂L/∂h_j of every block. Use the returned tensor in place of x. x is f32, of any
 /// shape; if x is not part of a graph there is nothing to flow and the tap stays empty.
 ///
 /// # Errors

@@ -166,7 +166,7 @@ const BATCH: usize = 100;
 struct Analysis<'a> {
     arguments: &'a Analyze,
     batch_size: usize,
-    /// Its network, where it computes.
+    /// The network, where it computes.
     network: &'a dyn ResidualNetwork,
     images: &'a Images,
 }

@@ -27,7 +27,10 @@ impl Target {
             .map_err(Into::into)
             .and_then(|device| Gpu::new(&device));
         let gpu = gpu.map_err(|error| {
-            anyhow::anyhow!("--device cuda: no GPU can be used here ({error}); use --device cpu")
+            // Behind the first line stands where in this program it was found, if that was asked for.
+            let said = error.to_string();
+            let said = said.lines().next().unwrap_or_default();
+            anyhow::anyhow!("--device cuda: no GPU can be used here ({said}); use --device cpu")
         })?;
         Ok(Self {
             gpu,

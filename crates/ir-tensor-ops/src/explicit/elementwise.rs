@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::input::{Input, Output};
 use crate::parallel::{self, PIECE};
 
-/// x + y, on all threads. Both are f32 on the CPU and have the same shape.
+/// x + y, on all threads. Both are f32 and have the same shape.
 ///
 /// # Errors
 /// `Shape`, `DType` or `Device`.
@@ -28,7 +28,7 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     elementwise(OP, x, ("y", y), |x, y| x + y)?.tensor()
 }
 
-/// max(x, 0), on all threads; NaN stays NaN. x is f32 on the CPU, of any shape.
+/// max(x, 0), on all threads; NaN stays NaN. x is f32, of any shape.
 ///
 /// # Errors
 /// `DType` or `Device`.

@@ -4,9 +4,9 @@
 //! kept between the passes, and nothing is recorded. The functions at the root of the crate
 //! put the same computations into Candle's graph.
 //!
-//! All tensors are f32 on the CPU; activations are `[N, C, H, W]`; strides other than the
-//! usual ones are made contiguous first. Results are not part of any graph, and are the same
-//! bits for any number of threads. Errors are those of [`Error`](crate::Error): `Shape`,
+//! All tensors are f32, on the CPU or (feature `cuda`) on one NVIDIA GPU; activations are
+//! `[N, C, H, W]`; strides other than the usual ones are made contiguous first. Results are not part
+//! of any graph, and are the same bits for any number of threads. Errors are those of [`Error`](crate::Error): `Shape`,
 //! `DType` and `Device` for tensors, `Setting` for strides, paddings and kernel sizes.
 
 mod convolution;

@@ -61,7 +61,7 @@ impl Cuda {
     }
 
     /// Records an event as a part of the graph, if its times are wanted.
-    fn mark(&self, kernel: &str) -> Result<()> {
+    pub(super) fn mark(&self, kernel: &str) -> Result<()> {
         let mut marks = self.marks();
         let Some(marks) = &mut *marks else {
             return Ok(());

@@ -92,16 +92,6 @@ impl Map {
         Ok(Self { numbers, dims })
     }
 
-    /// One of zeros.
-    #[cfg(feature = "cuda")]
-    pub(super) fn zeros(gpu: &Gpu, dims: [usize; 4], precision: Precision) -> Result<Self> {
-        let numbers = match precision {
-            Precision::F32 => Numbers::F32(Buffer::zeros(gpu, size(dims))?),
-            Precision::Bf16 => Numbers::Bf16(Buffer::zeros(gpu, size(dims))?),
-        };
-        Ok(Self { numbers, dims })
-    }
-
     /// A copy of a tensor `[N, C, H, W]` of f32, which lies on this GPU or the CPU.
     ///
     /// # Errors

@@ -75,8 +75,9 @@ pub(super) fn numbers(
     tensor: &Tensor,
 ) -> Result<Buffer<f32>> {
     input::check_dtype(op, argument, tensor, DType::F32)?;
-    if tensor.elem_count() > i32::MAX as usize {
-        let expected = "fewer than 2³¹ numbers".into();
+    // The kernels count in 31 bits, in steps of a whole grid.
+    if tensor.elem_count() > 1 << 30 {
+        let expected = "at most 2³⁰ numbers".into();
         return Err(input::wrong_shape(op, argument, tensor, expected));
     }
     match Buffer::borrowed(gpu, tensor)? {

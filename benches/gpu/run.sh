@@ -2,7 +2,7 @@
 # All that has to be seen on a GPU, on a machine that builds nothing and reaches no network. Unpack what benches/gpu/pack.sh
 # has packed, go there, and call
 #
-#   benches/gpu/session.sh OUT SECONDS [PART...]
+#   benches/gpu/run.sh OUT SECONDS [PART...]
 #
 # It does what fits into SECONDS, and called again with the same OUT goes on with what is left; OUT/steps.csv says what was done,
 # with which exit status and in how many seconds. Parts, in this order if none is named:
