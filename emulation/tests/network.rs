@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::{Device, Tensor};
-use ir_emulation::{distance, gpus};
+use ir_emulation::{distance, gpus, uniform};
 use ir_models::{Architecture, Block, ResNet, ResidualNetwork, gpu};
 
 /// A network with a transition, pooling, and features that are more than channels.
@@ -17,9 +17,9 @@ fn network() -> ResNet {
     // Running statistics as if it had been trained.
     ResNet::from_tensors(&architecture, |spec| {
         let tensor = network.tensor(&spec.name).unwrap();
-        let random = || tensor.rand_like(0.5, 1.5);
         Ok(match spec.name.rsplit('.').next() {
-            Some("running_mean" | "running_var") => random()?,
+            Some("running_mean") => uniform(&spec.shape, 3)?.affine(0.2, 0.0)?,
+            Some("running_var") => uniform(&spec.shape, 4)?.affine(0.5, 1.0)?,
             _ => tensor.clone(),
         })
     })
@@ -32,7 +32,7 @@ fn the_functions_and_gradients_agree() {
     for gpu in gpus() {
         let there = gpu::Network::new(&gpu, &here).unwrap();
         assert_eq!(there.blocks(), here.blocks());
-        let images = Tensor::randn(0f32, 1., (2, 3, 8, 8), &Device::Cpu).unwrap();
+        let images = uniform(&[2, 3, 8, 8], 0).unwrap();
         let agree = |name: &str, there: Tensor, here: &Tensor| {
             let apart = distance(&there, here);
             assert_eq!(there.dims(), here.dims(), "{name}");
@@ -63,7 +63,7 @@ fn the_functions_and_gradients_agree() {
             );
             let next = here.step(j, &h).unwrap();
             agree(&name("step"), there.step(j, &h).unwrap(), &next);
-            let arriving = next.randn_like(0., 1.).unwrap();
+            let arriving = uniform(next.dims(), 1).unwrap();
             let [found, expected] =
                 [theirs, ours].map(|backward| backward.gradients(j, &h, &arriving).unwrap());
             agree(&name("gradient of the sum"), found.sum, &expected.sum);
@@ -78,7 +78,7 @@ fn the_functions_and_gradients_agree() {
         }
         let logits = here.head(&h).unwrap();
         agree("head", there.head(&h).unwrap(), &logits);
-        let arriving = logits.randn_like(0., 1.).unwrap();
+        let arriving = uniform(logits.dims(), 2).unwrap();
         let [found, expected] =
             [theirs, ours].map(|backward| backward.head_gradient(&h, &arriving).unwrap());
         agree("gradient of the head", found, &expected);

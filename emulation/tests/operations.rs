@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use candle_core::{Device, Tensor};
-use ir_emulation::{distance, gpus};
+use ir_emulation::{distance, gpus, uniform};
 use ir_tensor_ops::gpu::{
     Buffer, Descent, EpochOrder, Linear, Losses, Map, NormRule, NormState, Parameters, Precision,
     ResidentImages, Sources, StepState,
@@ -68,7 +68,7 @@ fn statistics_survive_a_large_mean() {
 fn a_classifier_and_its_loss_are_those_of_the_cpu() {
     for gpu in gpus() {
         let (rows, inputs, outputs) = (7, 33, 11);
-        let random = |shape: (usize, usize)| Tensor::randn(0f32, 2., shape, &Device::Cpu).unwrap();
+        let random = |seed, rows, columns| uniform(&[rows, columns], seed).unwrap();
         let buffer = |tensor: &Tensor| {
             let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             Buffer::from_slice(&gpu, &values).unwrap()
@@ -77,9 +77,9 @@ fn a_classifier_and_its_loss_are_those_of_the_cpu() {
             Tensor::from_vec(buffer.to_vec().unwrap(), shape, &Device::Cpu).unwrap()
         };
         let (x, weight, bias) = (
-            random((rows, inputs)),
-            random((outputs, inputs)),
-            random((1, outputs)),
+            random(1, rows, inputs),
+            random(2, outputs, inputs),
+            random(3, 1, outputs),
         );
         let linear = Linear {
             weight: buffer(&weight),
@@ -164,9 +164,9 @@ fn features_and_their_gradient_are_those_of_the_cpu() {
     for gpu in gpus() {
         // A kernel that does not divide the map: what fills no window has no part.
         let (dims, kernel) = ([3, 17, 7, 5], 2);
-        let x = Tensor::randn(0f32, 1., dims.to_vec(), &Device::Cpu).unwrap();
-        let random = || Tensor::rand(0.5f32, 1.5, dims[1], &Device::Cpu).unwrap();
-        let (mean, variance, gamma, beta) = (random(), random(), random(), random());
+        let x = uniform(&dims, 0).unwrap();
+        let random = |seed| uniform(&[dims[1]], seed).unwrap().affine(0.5, 1.0).unwrap();
+        let (mean, variance, gamma, beta) = (random(1), random(2), random(3), random(4));
         let on_the_cpu = Norm::running(&mean, &variance, &gamma, &beta, 1e-5).unwrap();
         let padded = |tensor: &Tensor| {
             let mut values = tensor.to_vec1::<f32>().unwrap();
@@ -189,7 +189,7 @@ fn features_and_their_gradient_are_those_of_the_cpu() {
         assert!(distance(&found, &pooled) < 1e-6);
 
         let workspace = ir_tensor_ops::Workspace::default();
-        let arriving = pooled.randn_like(0., 1.).unwrap();
+        let arriving = uniform(pooled.dims(), 5).unwrap();
         let activation =
             |tensor| ir_tensor_ops::Activation::from_tensor(&workspace, tensor).unwrap();
         let (expected, parameters) = activation(&x)
