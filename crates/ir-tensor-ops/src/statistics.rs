@@ -48,10 +48,9 @@ impl ChannelStatistics {
     pub fn of(x: &Tensor) -> Result<Self> {
         const OP: &str = "ChannelStatistics::of";
         let [batch, channels, height, width] = input::dims(OP, "x", x, "[N, C, H, W]")?;
-        let sizes = [batch, channels, height * width];
-        on_gpu!(x, norm::statistics(OP, x, sizes));
-        let x = Input::new(OP, "x", x)?;
         let plane = height * width;
+        on_gpu!(x, norm::statistics(OP, x, [batch, channels, plane]));
+        let x = Input::new(OP, "x", x)?;
         let extent = Extent { channels, plane };
         Ok(Self::of_images(Images::Planar(&x.values()), extent, batch))
     }

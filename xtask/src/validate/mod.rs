@@ -109,6 +109,11 @@ const CHECKS: [Check; 12] = [
             None,
         ),
     },
+    // As users build it: together with the package of its tests, ir-tensor-ops has the GPU's part too.
+    Check {
+        name: "command",
+        kind: Kind::Cargo(&["clippy", "-p", "ir-cli", "--", "-D", "warnings"], None),
+    },
     Check {
         name: "docs",
         kind: Kind::Cargo(

@@ -62,10 +62,9 @@ pub(crate) fn cross_entropy_output(logits: &Tensor, labels: &Tensor) -> Result<O
 pub fn cross_entropy_backward(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     const OP: &str = "cross_entropy_backward";
     let [batch, classes] = input::dims(OP, "logits", logits, "[N, K]")?;
-    let sizes = [batch, classes];
     on_gpu!(
         logits,
-        classifier::cross_entropy_backward(OP, logits, labels, sizes)
+        classifier::cross_entropy_backward(OP, logits, labels, [batch, classes])
     );
     let labels = input::labels(OP, labels, &Device::Cpu, batch, classes)?;
     let logits = Input::new(OP, "logits", logits)?;

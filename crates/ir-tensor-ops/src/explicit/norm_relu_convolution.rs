@@ -67,7 +67,7 @@ pub(crate) fn norm_relu_conv2d_output(
         convolution::norm_relu_conv2d(op, &arguments, bias, residual)
     );
     let call = Call::new(op, &arguments)?;
-    let (y, _) = call.forward(norm, bias, residual, false)?;
+    let (y, _) = call.forward(arguments.norm, bias, residual, false)?;
     Ok(Output::new(y, &call.shape.output_shape()))
 }
 
@@ -109,7 +109,7 @@ pub fn norm_relu_conv2d_with_statistics(
         convolution::norm_relu_conv2d_with_statistics(OP, &arguments, bias, residual)
     );
     let call = Call::new(OP, &arguments)?;
-    let (y, moments) = call.forward(norm, bias, residual, true)?;
+    let (y, moments) = call.forward(arguments.norm, bias, residual, true)?;
     let statistics = ChannelStatistics::merge(&moments, call.shape.target());
     Ok((input::output(y, &call.shape.output_shape())?, statistics))
 }
@@ -187,7 +187,7 @@ pub fn norm_relu_conv2d_backward(
     let (dw, db) = convolution::weight_gradient(shape, source, gradient);
     let added = added.as_ref().map(Input::values);
     let added = added.as_deref().map(Images::Planar);
-    let through_norm = call.input_gradient(norm, x, gradient, added)?;
+    let through_norm = call.input_gradient(arguments.norm, x, gradient, added)?;
     Ok(NormReluConv2dGradients {
         x: through_norm.x,
         gamma: through_norm.gamma,
@@ -216,7 +216,7 @@ pub(crate) fn frozen_input_gradient(
     let gradient = Input::shaped(OP, "grad_output", grad_output, &call.shape.output_shape())?;
     let (x, gradient) = (call.x.values(), gradient.values());
     let (x, gradient) = (Images::Planar(&x), Images::Planar(&gradient));
-    Ok(call.input_gradient(norm, x, gradient, None)?.x)
+    Ok(call.input_gradient(arguments.norm, x, gradient, None)?.x)
 }
 
 /// The arguments that all of these have, of sizes that fit.
