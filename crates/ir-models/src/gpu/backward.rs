@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use ir_tensor_ops::gpu::{Buffer, Map, NormRule, NormState};
 
-use super::network::{Found, Network, as_candle};
+use super::network::{Found, Network, as_candle, tensor};
 use crate::error::Result;
 use crate::layout::{self, BlockLayers};
 use crate::network::{BlockBackward, BlockGradients, LinearizedBlock};
@@ -43,7 +43,7 @@ impl Network {
     }
 
     fn gradient_of_head(&self, h: &Map, gradient: &Tensor) -> Result<Tensor> {
-        let rows = h.dims()[0];
+        let (rows, device) = (h.dims()[0], gradient.device());
         let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
         let of_logits = Buffer::from_slice(&self.gpu, &gradient)?;
         let of_features = self.features_of(h)?;
@@ -54,7 +54,7 @@ impl Network {
         let pooling = self.architecture.head_pooling;
         h.features_gradient(&self.head_norm, pooling, &of_features, &dx, &sums)?;
         self.through_norm(&self.head_norm, h, None, &dx)?;
-        Ok(dx.to_tensor()?)
+        Ok(dx.to_tensor_on(device)?)
     }
 }
 
@@ -114,14 +114,14 @@ impl<'a> Linearized<'a> {
     fn gradients(&self, gradient: &Tensor) -> Result<BlockGradients> {
         let of_sum = self.of_sum(gradient)?;
         let sum = match self.layers.pooled {
-            true => of_sum.to_tensor()?,
+            true => of_sum.to_tensor_on(gradient.device())?,
             false => gradient.clone(),
         };
         let through_shortcut = self.through_shortcut(of_sum.clone())?;
         let of_h = self.through_branch(&of_sum, Some(&through_shortcut))?;
         Ok(BlockGradients {
             sum,
-            h: of_h.to_tensor()?,
+            h: of_h.to_tensor_on(gradient.device())?,
         })
     }
 }
@@ -131,7 +131,7 @@ impl LinearizedBlock for Linearized<'_> {
         let of_h = self
             .of_sum(gradient)
             .and_then(|of_sum| self.through_branch(&of_sum, None));
-        Ok(of_h.map_err(as_candle)?.to_tensor()?)
+        tensor(of_h, gradient.device())
     }
 
     fn back_through_shortcut(&self, gradient: &Tensor) -> Found<Tensor> {
@@ -141,7 +141,7 @@ impl LinearizedBlock for Linearized<'_> {
         let of_h = self
             .of_sum(gradient)
             .and_then(|of_sum| self.through_shortcut(of_sum));
-        Ok(of_h.map_err(as_candle)?.to_tensor()?)
+        tensor(of_h, gradient.device())
     }
 }
 

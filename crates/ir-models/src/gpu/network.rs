@@ -13,8 +13,9 @@ use crate::resnet::{EPSILON, ResNet};
 
 /// The five functions of a [`ResNet`] on a GPU, in f32, with its gradients by explicit rules.
 ///
-/// It has the weights that the network had when it was made. Tensors of the host go to the device and come back; a
-/// tensor that Candle records is refused, since what happens here is not in its record.
+/// It has the weights that the network had when it was made. A tensor of the host goes to the GPU, and what it comes to
+/// comes back; one of the GPU's own Candle device stays there. A tensor that Candle records is refused, since what
+/// happens here is not in its record.
 ///
 /// ```
 /// # #[cfg(feature = "emulation")]
@@ -154,7 +155,7 @@ impl Network {
         Ok(y)
     }
 
-    fn evaluate_from(&self, first: usize, mut h: Map) -> Result<Tensor> {
+    fn evaluate_from(&self, first: usize, mut h: Map, device: &Device) -> Result<Tensor> {
         for block in first..self.norms.len() {
             let layers = self.layers(block)?;
             let sum = self.sum(layers, &h)?;
@@ -164,17 +165,17 @@ impl Network {
                 sum
             };
         }
-        self.evaluate_head(&h)
+        self.evaluate_head(&h, device)
     }
 
-    fn evaluate_head(&self, h: &Map) -> Result<Tensor> {
+    fn evaluate_head(&self, h: &Map, device: &Device) -> Result<Tensor> {
         let rows = h.dims()[0];
         let features = self.features_of(h)?;
         h.features(&self.head_norm, self.architecture.head_pooling, &features)?;
         let logits = Buffer::new(&self.gpu, rows * self.classifier.outputs)?;
         self.classifier.forward(rows, &features, &logits)?;
         let shape = (rows, self.classifier.outputs);
-        Ok(Tensor::from_vec(logits.to_vec()?, shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(logits.to_vec()?, shape, device)?)
     }
 
     /// Room for the features of as many images.
@@ -189,6 +190,11 @@ impl Network {
         }
         Ok(Buffer::new(&self.gpu, batch * features)?)
     }
+}
+
+/// A map as a tensor on the device that what it was made from lies on.
+pub(super) fn tensor(map: Result<Map>, device: &Device) -> Found<Tensor> {
+    Ok(map.map_err(as_candle)?.to_tensor_on(device)?)
 }
 
 /// An error of this crate, as the trait gives it.
@@ -212,16 +218,15 @@ impl ResidualNetwork for Network {
     }
 
     fn stem(&self, images: &Tensor) -> Found<Tensor> {
-        let images = self.map(images)?;
-        let h = self.convolve(&self.layout.stem, &images, None, None);
-        Ok(h.map_err(as_candle)?.to_tensor()?)
+        let h = self.convolve(&self.layout.stem, &self.map(images)?, None, None);
+        tensor(h, images.device())
     }
 
     fn shortcut(&self, block: usize, h: &Tensor) -> Found<Tensor> {
         match &self.layers(block)?.0.shortcut {
             Some(of) => {
                 let s = self.convolve(of, &self.map(h)?, None, None);
-                Ok(s.map_err(as_candle)?.to_tensor()?)
+                tensor(s, h.device())
             }
             None => Ok(h.clone()),
         }
@@ -229,23 +234,22 @@ impl ResidualNetwork for Network {
 
     fn branch(&self, block: usize, h: &Tensor) -> Found<Tensor> {
         let (layers, norms) = self.layers(block)?;
-        let h = self.map(h)?;
-        let inner = self.convolve(&layers.conv1, &h, Some(&norms[0]), None);
+        let inner = self.convolve(&layers.conv1, &self.map(h)?, Some(&norms[0]), None);
         let inner = inner.map_err(as_candle)?;
         let branch = self.convolve(&layers.conv2, &inner, Some(&norms[1]), None);
-        Ok(branch.map_err(as_candle)?.to_tensor()?)
+        tensor(branch, h.device())
     }
 
     fn after(&self, block: usize, sum: &Tensor) -> Found<Tensor> {
         if !self.layers(block)?.0.pooled {
             return Ok(sum.clone());
         }
-        let pooled = self.pooled(&self.map(sum)?);
-        Ok(pooled.map_err(as_candle)?.to_tensor()?)
+        tensor(self.pooled(&self.map(sum)?), sum.device())
     }
 
     fn head(&self, h: &Tensor) -> Found<Tensor> {
-        self.evaluate_head(&self.map(h)?).map_err(as_candle)
+        let logits = self.evaluate_head(&self.map(h)?, h.device());
+        logits.map_err(as_candle)
     }
 
     fn step(&self, block: usize, h: &Tensor) -> Found<Tensor> {
@@ -255,17 +259,18 @@ impl ResidualNetwork for Network {
             true => self.pooled(&sum).map_err(as_candle)?,
             false => sum,
         };
-        Ok(next.to_tensor()?)
+        Ok(next.to_tensor_on(h.device())?)
     }
 
     fn logits_from(&self, block: usize, h: &Tensor) -> Found<Tensor> {
-        self.evaluate_from(block, self.map(h)?).map_err(as_candle)
+        let logits = self.evaluate_from(block, self.map(h)?, h.device());
+        logits.map_err(as_candle)
     }
 
     fn logits(&self, images: &Tensor) -> Found<Tensor> {
-        let images = self.map(images)?;
-        let h = self.convolve(&self.layout.stem, &images, None, None);
-        h.and_then(|h| self.evaluate_from(0, h)).map_err(as_candle)
+        let h = self.convolve(&self.layout.stem, &self.map(images)?, None, None);
+        let logits = h.and_then(|h| self.evaluate_from(0, h, images.device()));
+        logits.map_err(as_candle)
     }
 
     fn block_backward(&self) -> Option<&dyn BlockBackward> {
