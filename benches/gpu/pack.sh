@@ -14,15 +14,16 @@ mkdir -p "$packed"/{programs,tests,benches/peers,benches/gpu}
 built() {
     cargo "$@" --release --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p'
 }
-for program in $(built build --package ir-cli --package ir-benches --bins --features ir-cli/cuda,ir-benches/cuda) \
-    $(built build --package xtask); do
+programs=$(built build --package ir-cli --package ir-benches --bin ir --bin gpu --features ir-cli/cuda,ir-benches/cuda)
+programs+=" $(built build --package xtask)"
+tests=$(built test --no-run --package ir-emulation --test gpu --features cuda)
+for program in $programs; do
     cp "$program" "$packed/programs/"
 done
-for test in $(built test --no-run --package ir-emulation --tests --features cuda); do
+for test in $tests; do
     name=$(basename "$test")
     cp "$test" "$packed/tests/${name%-*}"
 done
-rm -f "$packed/tests/ir_emulation"
 strip "$packed"/programs/* "$packed"/tests/*
 
 cp benches/peers/*.py "$packed/benches/peers/"

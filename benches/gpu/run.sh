@@ -23,6 +23,8 @@ shift 2
 parts=("${@:-machine tests sanitizer bench train analyze}")
 python=${PYTHON:-python3}
 networks=${NETWORKS:-resnet-110 resnet-32 resnet-38 resnet-110-ubn}
+# The tests, by the files that they stand in.
+modules=(maps operations per_sample convolution tensors batches network training analysis)
 measured=(resnet-110 resnet-32 resnet-38 resnet-56 single-representation avg-pooling wide)
 mkdir -p "$out"/{logs,record,runs,results}
 IR_REVISION=$(cat REVISION)
@@ -67,15 +69,15 @@ for part in ${parts[*]}; do
         step machine 60 bash -c machine
         ;;
     tests)
-        for test in tests/*; do
-            step "$(basename "$test")" 300 "$test" --test-threads=1
+        for module in "${modules[@]}"; do
+            step "$module" 300 tests/gpu --test-threads=1 "$module::"
         done
         ;;
     sanitizer)
         for tool in memcheck racecheck; do
-            for test in tests/*; do
-                step "$tool-$(basename "$test")" 400 \
-                    compute-sanitizer --tool "$tool" --error-exitcode 9 "$test" --test-threads=1
+            for module in "${modules[@]}"; do
+                step "$tool-$module" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                    tests/gpu --test-threads=1 "$module::"
             done
         done
         ;;
