@@ -45,7 +45,7 @@ fn compare(path: &str, there: &Value, here: &Value) {
             let [there, here] = [there, here].map(|number| number.as_f64().unwrap());
             // What is near zero is a difference of things that are not. A block that is applied again and again
             // makes more of a rounding each time.
-            let bound = if path.contains("unroll") { 1e-2 } else { 1e-4 };
+            let bound = if path.contains("unroll") { 1e-3 } else { 1e-4 };
             let apart = (there - here).abs();
             assert!(
                 apart < bound * here.abs().max(0.1),

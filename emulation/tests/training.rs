@@ -271,7 +271,7 @@ fn bf16_stays_near_the_cpu() {
             );
             let apart = distance(&gradients(there.updated().unwrap()), &gradients(&cpu));
             assert!(
-                apart < 5.0 * yardstick,
+                apart < 3.0 * yardstick,
                 "{name}: {apart}, yardstick {yardstick}"
             );
         }

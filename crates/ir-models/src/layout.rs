@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::architecture::Architecture;
+use crate::network::Block;
 
 /// What a tensor is to the optimiser and to initialisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +167,17 @@ impl Layout {
             classifier_weight,
             classifier_bias,
         }
+    }
+
+    /// What measures know of the blocks.
+    pub(crate) fn blocks(&self) -> Vec<Block> {
+        let blocks = self.blocks.iter();
+        blocks
+            .map(|block| Block {
+                stage: block.stage,
+                transition: block.shortcut.is_some(),
+            })
+            .collect()
     }
 }
 

@@ -212,13 +212,7 @@ impl ResNet {
 
 impl ResidualNetwork for ResNet {
     fn blocks(&self) -> Vec<Block> {
-        let blocks = self.layout.blocks.iter();
-        blocks
-            .map(|block| Block {
-                stage: block.stage,
-                transition: block.shortcut.is_some(),
-            })
-            .collect()
+        self.layout.blocks()
     }
 
     fn stem(&self, images: &Tensor) -> candle_core::Result<Tensor> {

@@ -208,13 +208,7 @@ pub(super) fn as_candle(error: crate::Error) -> candle_core::Error {
 
 impl ResidualNetwork for Network {
     fn blocks(&self) -> Vec<Block> {
-        let blocks = self.layout.blocks.iter();
-        blocks
-            .map(|block| Block {
-                stage: block.stage,
-                transition: block.shortcut.is_some(),
-            })
-            .collect()
+        self.layout.blocks()
     }
 
     fn stem(&self, images: &Tensor) -> Found<Tensor> {
