@@ -187,7 +187,7 @@ impl Buffer<f32> {
     pub fn fill(&self, value: f32) -> Result<()> {
         let arguments = [self.into(), value.into(), (self.length as i32).into()];
         // SAFETY: the kernel writes as many numbers as the buffer has.
-        unsafe { self.gpu.launch_for(self.length, "fill".into(), &arguments) }
+        unsafe { self.gpu.launch_for(self.length, "fill".into(), arguments) }
     }
 
     /// The first numbers of it, without the others.
@@ -198,16 +198,21 @@ impl Buffer<f32> {
 
     /// The numbers as the storage of a tensor: a copy for one of the CPU, the memory itself for one of this GPU.
     pub(crate) fn into_storage(self, device: &Device) -> Result<Storage> {
-        if device.is_cpu() {
-            return Ok(Storage::Cpu(CpuStorage::F32(self.to_vec()?)));
-        }
-        // A clone of the buffer, a part of it or a recording would go on using what the tensor now owns.
-        match Arc::try_unwrap(self.allocation) {
-            Ok(memory) if self.start == 0 => self.gpu.backend().storage_of(memory, self.length),
-            _ => Err(Error::Gpu {
-                action: "making a tensor".into(),
-                reason: "the memory is in use elsewhere".into(),
-            }),
+        let on_the_cpu = device.is_cpu().then(|| self.to_vec()).transpose()?;
+        // A clone of the buffer, a part of it or a recording would go on using what the tensor now owns. On the CPU
+        // that would do no harm, but there the same is emulated.
+        let memory = match Arc::try_unwrap(self.allocation) {
+            Ok(memory) if self.start == 0 => memory,
+            _ => {
+                return Err(Error::Gpu {
+                    action: "making a tensor".into(),
+                    reason: "the memory is in use elsewhere".into(),
+                });
+            }
+        };
+        match on_the_cpu {
+            Some(values) => Ok(Storage::Cpu(CpuStorage::F32(values))),
+            None => self.gpu.backend().storage_of(memory, self.length),
         }
     }
 }

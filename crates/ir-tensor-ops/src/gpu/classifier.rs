@@ -88,7 +88,7 @@ impl Linear {
         let arguments: Vec<_> = ends.chain(sizes).collect();
         let gpu = self.weight.gpu();
         // SAFETY: the caller answers for the arguments.
-        unsafe { gpu.launch_each(threads, kernel.into(), &arguments) }
+        unsafe { gpu.launch_each(threads, kernel.into(), arguments) }
     }
 }
 
@@ -147,7 +147,7 @@ impl Losses {
         unsafe {
             logits
                 .gpu()
-                .launch_each(rows, "cross_entropy".into(), &arguments)
+                .launch_each(rows, "cross_entropy".into(), arguments)
         }
     }
 }

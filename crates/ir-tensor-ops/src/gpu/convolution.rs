@@ -250,7 +250,7 @@ impl Convolution {
             let grid = grid.map(|blocks| blocks as u32);
             let shared = tile.shared_bytes;
             x.gpu()
-                .launch(kernel, grid, [256, 1, 1], shared, &arguments)?;
+                .launch(kernel, grid, [256, 1, 1], shared, arguments)?;
         }
 
         // Threads that lie side by side, with four numbers each, and that share the parts: as in
@@ -271,7 +271,7 @@ impl Convolution {
         // SAFETY: there are as many parts of length + channels numbers, and dw and db have room for one.
         unsafe {
             x.gpu()
-                .launch("sum_parts".into(), [blocks, 1, 1], threads, 0, &arguments)
+                .launch("sum_parts".into(), [blocks, 1, 1], threads, 0, arguments)
         }
     }
 
@@ -327,7 +327,7 @@ impl Convolution {
                 grid.map(|blocks| blocks as u32),
                 [product.threads() as u32, 1, 1],
                 tile.shared_bytes,
-                &arguments,
+                arguments,
             )
         }
     }

@@ -357,7 +357,7 @@ impl CudnnConvolution {
             i32::from(add).into(),
         ];
         // SAFETY: both have this length.
-        unsafe { self.gpu.launch_for(length, "widen".into(), &arguments) }
+        unsafe { self.gpu.launch_for(length, "widen".into(), arguments) }
     }
 
     /// Measures it and our own convolution of the same sizes: the seconds of one convolution, one gradient of x and one

@@ -1,5 +1,6 @@
 //! A data set in the memory of a GPU, and batches from it.
 
+use super::backend::Argument;
 use super::norm::at_least;
 use super::{Buffer, Gpu, Map, StepState};
 use crate::error::{Error, Result};
@@ -88,7 +89,7 @@ impl ResidentImages {
         }
         at_least(OP, "samples of the epoch", &order.samples, count)?;
         at_least(OP, "labels", labels, count)?;
-        let [count_argument, length, channels, padded, side, border] = [
+        let [count_argument, length, channels, padded, side, border]: [Argument; 6] = [
             count,
             order.samples.len(),
             self.channels,
@@ -101,14 +102,13 @@ impl ResidentImages {
             (&self.labels).into(),
             (&order.samples).into(),
             state.argument(),
-            count_argument,
-            length,
+            count_argument.clone(),
+            length.clone(),
             labels.into(),
         ];
         let gpu = self.labels.gpu();
         // SAFETY: every sample of an order is one of the images (`EpochOrder::write`), and the kernel stays in the order.
-        unsafe { gpu.launch_for(count, "take_labels".into(), &arguments)? };
-        let [.., count_argument, length, _] = arguments;
+        unsafe { gpu.launch_for(count, "take_labels".into(), arguments)? };
         let arguments = [
             (&self.images).into(),
             (&self.lookup).into(),
@@ -128,7 +128,7 @@ impl ResidentImages {
             map.start(
                 "take_images",
                 map.places() * map.padded_channels(),
-                &arguments,
+                arguments,
             )
         }
     }

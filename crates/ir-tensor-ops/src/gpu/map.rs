@@ -216,7 +216,7 @@ pub(super) unsafe fn reorder(
     let sizes = sizes.map(|size| (size as i32).into());
     let kernel = format!("{kernel}_{}", precision.name());
     // SAFETY: the caller answers for the ends.
-    unsafe { gpu.launch_for(size(dims), kernel, &[ends, &sizes].concat()) }
+    unsafe { gpu.launch_for(size(dims), kernel, [ends, &sizes].concat()) }
 }
 
 /// Numbers of a map with its padding.

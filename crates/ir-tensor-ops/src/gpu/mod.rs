@@ -213,7 +213,7 @@ impl Gpu {
         }
     }
 
-    /// Starts a kernel.
+    /// Starts a kernel. It takes the arguments: one that is kept would hold memory that is to become a tensor.
     ///
     /// # Safety
     /// As [`Backend::launch`].
@@ -223,15 +223,16 @@ impl Gpu {
         grid: [u32; 3],
         block: [u32; 3],
         shared_bytes: usize,
-        arguments: &[Argument],
+        arguments: impl Into<Vec<Argument>>,
     ) -> Result<()> {
-        self.note(arguments);
+        let arguments = arguments.into();
+        self.note(&arguments);
         let launch = Launch {
             kernel,
             grid,
             block,
             shared_bytes,
-            arguments: arguments.to_vec(),
+            arguments,
         };
         // SAFETY: the caller answers for the arguments.
         unsafe { self.backend().launch(launch) }
@@ -245,7 +246,7 @@ impl Gpu {
         &self,
         threads: usize,
         kernel: String,
-        arguments: &[Argument],
+        arguments: impl Into<Vec<Argument>>,
     ) -> Result<()> {
         const THREADS: usize = 128;
         let blocks = threads.div_ceil(THREADS).max(1) as u32;
@@ -257,7 +258,12 @@ impl Gpu {
     ///
     /// # Safety
     /// As [`Backend::launch`].
-    unsafe fn launch_for(&self, work: usize, kernel: String, arguments: &[Argument]) -> Result<()> {
+    unsafe fn launch_for(
+        &self,
+        work: usize,
+        kernel: String,
+        arguments: impl Into<Vec<Argument>>,
+    ) -> Result<()> {
         const THREADS: usize = 256;
         // Enough to fill any GPU; each thread then takes the next piece in steps of the grid.
         let blocks = work.div_ceil(THREADS).clamp(1, 4096) as u32;

@@ -72,7 +72,7 @@ impl NormState {
             (&self.inverse_deviation).into(),
         ];
         // SAFETY: every buffer has as many numbers as the kernel takes of it for this many channels and pieces.
-        unsafe { self.finish("finish_norm", channels, &arguments) }
+        unsafe { self.finish("finish_norm", channels, arguments) }
     }
 
     /// Resolves it with the mean and the variance that it has.
@@ -94,7 +94,7 @@ impl NormState {
         // SAFETY: every buffer has this many channels.
         unsafe {
             self.gpu()
-                .launch_for(channels, "resolve_norm".into(), &arguments)
+                .launch_for(channels, "resolve_norm".into(), arguments)
         }
     }
 
@@ -138,7 +138,7 @@ impl NormState {
             (&rule.offset).into(),
         ];
         // SAFETY: every buffer has as many numbers as the kernel takes of it for this many channels and pieces.
-        unsafe { self.finish("finish_norm_gradient", channels, &arguments) }
+        unsafe { self.finish("finish_norm_gradient", channels, arguments) }
     }
 
     /// dx = scale · gradient + slope · (x − mean) + offset + added. `dx` may be `gradient`.
@@ -186,7 +186,7 @@ impl NormState {
         let kernel = format!("through_norm_{}", gradient.precision().name());
         let work = places * channels / 8;
         // SAFETY: the maps have one size and precision, and the buffers as many channels.
-        unsafe { self.gpu().launch_for(work, kernel, &arguments) }
+        unsafe { self.gpu().launch_for(work, kernel, arguments) }
     }
 
     fn gpu(&self) -> &Gpu {
@@ -217,7 +217,12 @@ impl NormState {
 
     /// # Safety
     /// As [`Gpu::launch`].
-    unsafe fn finish(&self, kernel: &str, channels: usize, arguments: &[Argument]) -> Result<()> {
+    unsafe fn finish(
+        &self,
+        kernel: &str,
+        channels: usize,
+        arguments: impl Into<Vec<Argument>>,
+    ) -> Result<()> {
         let grid = [channels as u32 / FINISH[0], 1, 1];
         // SAFETY: the caller answers for the arguments.
         unsafe {

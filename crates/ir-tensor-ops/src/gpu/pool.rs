@@ -17,7 +17,7 @@ impl Map {
         self.check_pooled(OP, "y", kernel, y)?;
         let arguments = [&[self.argument(), y.argument()][..], &self.sizes(&[kernel])].concat();
         // SAFETY: y has a number for every window of this map.
-        unsafe { self.start("avg_pool", y.places() * y.padded_channels(), &arguments) }
+        unsafe { self.start("avg_pool", y.places() * y.padded_channels(), arguments) }
     }
 
     /// The gradient of x in [`Map::avg_pool2d`], written to `dx`, where this is that of y.
@@ -33,7 +33,7 @@ impl Map {
             self.start(
                 "avg_pool_gradient",
                 dx.places() * dx.padded_channels(),
-                &arguments,
+                arguments,
             )
         }
     }
@@ -50,7 +50,7 @@ impl Map {
         let sizes = [images, height * width, channels].map(|size| (size as i32).into());
         let arguments = [&[self.argument(), found.into()][..], &sizes].concat();
         // SAFETY: there is room for three numbers of every channel and image.
-        unsafe { self.start("moments", images * channels, &arguments) }
+        unsafe { self.start("moments", images * channels, arguments) }
     }
 
     /// The mean of relu(norm(x)) over windows of kernel × kernel, as features `[N][C · H / kernel · W / kernel]` in
@@ -69,7 +69,7 @@ impl Map {
             features.into(),
         ];
         // SAFETY: the norm has this map's channels, and `features` room for as many windows.
-        unsafe { self.start("features", features.len(), &[&ends[..], &sizes].concat()) }
+        unsafe { self.start("features", features.len(), [&ends[..], &sizes].concat()) }
     }
 
     /// The gradient of x in [`Map::features`] up to the norm, masked where the ReLU is 0, written to `dx`; `sums`
@@ -100,7 +100,7 @@ impl Map {
             sums.into(),
         ];
         // SAFETY: as in `features`; dx is as large as x, and there is room for two sums of every channel and image.
-        unsafe { self.start("features_gradient", threads, &[&ends[..], &sizes].concat()) }
+        unsafe { self.start("features_gradient", threads, [&ends[..], &sizes].concat()) }
     }
 
     fn check_features(
@@ -179,7 +179,7 @@ impl Map {
         &self,
         kernel: &str,
         work: usize,
-        arguments: &[Argument],
+        arguments: impl Into<Vec<Argument>>,
     ) -> Result<()> {
         let precision: Precision = self.precision();
         let kernel = format!("{kernel}_{}", precision.name());

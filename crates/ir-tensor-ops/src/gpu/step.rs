@@ -110,7 +110,7 @@ impl StepState {
         // SAFETY: the losses have as many rows; the kernel is written for one block of 256 threads.
         unsafe {
             self.gpu()
-                .launch("total_loss".into(), [1; 3], [256, 1, 1], 0, &arguments)
+                .launch("total_loss".into(), [1; 3], [256, 1, 1], 0, arguments)
         }
     }
 
@@ -130,7 +130,7 @@ impl StepState {
         // SAFETY: the kernel reads as many numbers as there are.
         unsafe {
             self.gpu()
-                .launch_for(size, "check_finite".into(), &arguments)
+                .launch_for(size, "check_finite".into(), arguments)
         }
     }
 
@@ -167,7 +167,7 @@ impl StepState {
         // SAFETY: all have as many numbers, and no source lies behind the batch's (`Sources::new`).
         unsafe {
             self.gpu()
-                .launch_for(size, "take_statistics".into(), &arguments)
+                .launch_for(size, "take_statistics".into(), arguments)
         }
     }
 
@@ -186,7 +186,7 @@ impl StepState {
         // SAFETY: the kernel stays within the `last` batches of the report; it is written for one thread.
         unsafe {
             self.gpu()
-                .launch("advance".into(), [1; 3], [1; 3], 0, &arguments)
+                .launch("advance".into(), [1; 3], [1; 3], 0, arguments)
         }
     }
 
@@ -289,7 +289,7 @@ impl Parameters {
         let arguments = [(&self.weights).into(), copy.into(), (size as i32).into()];
         let gpu = self.weights.gpu();
         // SAFETY: the copy is as long.
-        unsafe { gpu.launch_for(size, "copy_as_bf16".into(), &arguments) }
+        unsafe { gpu.launch_for(size, "copy_as_bf16".into(), arguments) }
     }
 
     /// Moves all parameters by their gradients, unless `state` has stopped or one of them would not be finite, which
@@ -313,11 +313,11 @@ impl Parameters {
         let gpu = self.weights.gpu();
         let check = [&ends[..], &settings, &state].concat();
         // SAFETY: all are as long; the copy, where there is one, too.
-        unsafe { gpu.launch_for(size, "check_update".into(), &check)? };
+        unsafe { gpu.launch_for(size, "check_update".into(), check)? };
         let copy = [self.copy.as_ref().into()];
         let update = [&ends[..], &copy, &settings, &state].concat();
         // SAFETY: likewise.
-        unsafe { gpu.launch_for(size, "update".into(), &update) }
+        unsafe { gpu.launch_for(size, "update".into(), update) }
     }
 
     fn check(&self, op: &'static str) -> Result<usize> {

@@ -82,7 +82,7 @@ pub(crate) fn cross_entropy(
             [1; 3],
             [MEAN_THREADS, 1, 1],
             0,
-            &arguments,
+            arguments,
         )?;
     }
     call.output(mean, ())

@@ -61,6 +61,6 @@ fn elementwise(
         (function as i32).into(),
     ];
     // SAFETY: x, y and z have one length.
-    unsafe { gpu.launch_for(x.len(), "elementwise".into(), &arguments)? };
+    unsafe { gpu.launch_for(x.len(), "elementwise".into(), arguments)? };
     call.output(z, shape)
 }

@@ -35,9 +35,10 @@ pub(crate) fn norm(
         (&y).into(),
         (x.len() as i32).into(),
     ];
-    let arguments = [&ends[..], &sizes, &[i32::from(relu).into()]].concat();
+    let relu = i32::from(relu).into();
+    let arguments: Vec<Argument> = ends.into_iter().chain(sizes).chain([relu]).collect();
     // SAFETY: y is as large as x, and the norm has x's channels.
-    unsafe { gpu.launch_for(x.len(), "normalize".into(), &arguments)? };
+    unsafe { gpu.launch_for(x.len(), "normalize".into(), arguments)? };
     call.output(y, shape)
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn norm_backward(
     ];
     let (grid, block) = ([(images * channels) as u32, 1, 1], [PLANE_THREADS, 1, 1]);
     // SAFETY: the maps have a plane for each block, the norm its channels, and `sums` two numbers of each plane.
-    unsafe { gpu.launch("normalize_gradient".into(), grid, block, 0, &arguments)? };
+    unsafe { gpu.launch("normalize_gradient".into(), grid, block, 0, arguments)? };
     let (rule, [gamma, beta]) = finish(&call, norm, &state, &sums, images)?;
     let ends = [
         (&dx).into(),
@@ -84,9 +85,9 @@ pub(crate) fn norm_backward(
         (&rule.offset).into(),
         (x.len() as i32).into(),
     ];
-    let arguments = [&ends[..], &sizes].concat();
+    let arguments: Vec<Argument> = ends.into_iter().chain(sizes).collect();
     // SAFETY: as above.
-    unsafe { gpu.launch_for(x.len(), "planes_through_norm".into(), &arguments)? };
+    unsafe { gpu.launch_for(x.len(), "planes_through_norm".into(), arguments)? };
     Ok(NormReluGradients {
         x: call.tensor(dx, shape)?,
         gamma,
@@ -124,7 +125,7 @@ pub(crate) fn statistics(
     let arguments = [&[(&x).into(), (&moments).into()][..], &sizes].concat();
     let (grid, block) = ([(images * channels) as u32, 1, 1], [PLANE_THREADS, 1, 1]);
     // SAFETY: x has a plane for each block, and there is room for three numbers of each.
-    unsafe { gpu.launch("plane_moments".into(), grid, block, 0, &arguments)? };
+    unsafe { gpu.launch("plane_moments".into(), grid, block, 0, arguments)? };
     merged(gpu, &moments, images, [channels, images * plane])
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn inner(
     ];
     let (grid, block) = ([samples as u32, 1, 1], [SAMPLE_THREADS, 1, 1]);
     // SAFETY: x and y have `size` numbers for each block, and there is room for three sums of each.
-    unsafe { gpu.launch("inner_products".into(), grid, block, 0, &arguments)? };
+    unsafe { gpu.launch("inner_products".into(), grid, block, 0, arguments)? };
     let found = found.to_vec()?;
     let (samples, _) = found.as_chunks::<3>();
     let inner = |&[dot, x_squared, y_squared]: &[f64; 3]| Inner {
@@ -130,7 +130,7 @@ fn of_rows(
     // SAFETY: the logits have as many rows and classes, there is room for a number of each row, and a label, which
     // is a class, wherever the measure asks for one.
     unsafe {
-        call.gpu.launch_each(rows, "of_rows".into(), &arguments)?;
+        call.gpu.launch_each(rows, "of_rows".into(), arguments)?;
     }
     Ok(found)
 }
