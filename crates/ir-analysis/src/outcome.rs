@@ -1,11 +1,11 @@
 //! What the logits say about each sample, and how the loss depends on them.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ir_tensor_ops::per_sample;
 
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::probe::readable;
+use crate::probe::on_the_host;
 
 /// Per sample of a batch, in order: what the head made of it.
 pub(crate) struct Outcomes {
@@ -23,7 +23,7 @@ pub(crate) struct Outcomes {
 impl Outcomes {
     pub(crate) fn new(logits: &Tensor, batch: &Batch) -> Result<Self> {
         batch.check_labels(logits.dim(1)?)?;
-        let logits = &readable(logits)?;
+        let logits = &on_the_host(logits)?;
         let loss = per_sample::cross_entropy(logits, &batch.labels)?;
         let largest = per_sample::correct(logits, &batch.labels)?;
         let correct = largest
@@ -46,7 +46,8 @@ impl Outcomes {
 /// of a well-trained network many samples have p within f32's rounding of 1, where p − 1 is
 /// noise and with it the direction of every gradient behind it.
 pub(crate) fn loss_gradient(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
-    let mut rows = logits.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    let on_the_host = logits.to_device(&Device::Cpu)?;
+    let mut rows = on_the_host.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     for (row, &label) in rows.iter_mut().zip(&batch.label_values) {
         let label = label as usize;
         let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -64,6 +65,8 @@ pub(crate) fn loss_gradient(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
         }
     }
     let (samples, classes) = logits.dims2()?;
-    let gradient = Tensor::from_vec(rows.concat(), (samples, classes), logits.device())?;
-    Ok(gradient.to_dtype(logits.dtype())?)
+    let gradient = Tensor::from_vec(rows.concat(), (samples, classes), &Device::Cpu)?;
+    Ok(gradient
+        .to_dtype(logits.dtype())?
+        .to_device(logits.device())?)
 }

@@ -3,7 +3,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use ir_tensor_ops::per_sample::{self, Inner};
-use ir_tensor_ops::{Tap, tap};
+use ir_tensor_ops::{Tap, computes_on, tap};
 
 use crate::error::Result;
 
@@ -18,7 +18,7 @@ pub(crate) enum Probe {
 impl Probe {
     /// x with a probe on it: use the returned tensor in its place.
     pub(crate) fn on(x: &Tensor) -> Result<(Tensor, Self)> {
-        if x.dtype() == DType::F32 && x.device().is_cpu() {
+        if is_ours(x) {
             let (x, tap) = tap(x)?;
             return Ok((x, Self::Tap(tap)));
         }
@@ -35,8 +35,21 @@ impl Probe {
     }
 }
 
-/// Where and in which dtype the per-sample reductions read.
+/// Whether the operations of ir-tensor-ops take a tensor as it is.
+pub(crate) fn is_ours(x: &Tensor) -> bool {
+    x.dtype() == DType::F32 && computes_on(x.device())
+}
+
+/// A tensor that the per-sample reductions read: the same where they can, else a copy on the host.
 pub(crate) fn readable(x: &Tensor) -> Result<Tensor> {
+    match is_ours(x) {
+        true => Ok(x.clone()),
+        false => on_the_host(x),
+    }
+}
+
+/// A tensor in f32 on the host, where labels are.
+pub(crate) fn on_the_host(x: &Tensor) -> Result<Tensor> {
     Ok(x.to_device(&Device::Cpu)?.to_dtype(DType::F32)?)
 }
 

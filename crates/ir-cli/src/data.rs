@@ -1,7 +1,7 @@
 //! Opening data sets and making batches of them for the two loops that read them.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use indicatif::HumanBytes;
 use ir_data::{Batch, BatchOptions, Dataset, Loader, Locations, Normalization, Split};
 
@@ -44,6 +44,17 @@ pub(crate) fn evaluation(
 /// A batch as networks read it.
 pub(crate) fn pair(batch: ir_data::Result<Batch>) -> ir_data::Result<(Tensor, Tensor)> {
     batch.map(|batch| (batch.images, batch.labels))
+}
+
+/// Batches with their images on the device that computes: what a network makes of them then stays there.
+pub(crate) fn pairs(
+    batches: impl Iterator<Item = ir_data::Result<Batch>>,
+    device: &Device,
+) -> impl Iterator<Item = ir_data::Result<(Tensor, Tensor)>> {
+    batches.map(|batch| {
+        let (images, labels) = pair(batch)?;
+        Ok((images.to_device(device)?, labels))
+    })
 }
 
 /// The checksums of both splits, as results carry them.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use ir_analysis::results::Split;
 use ir_analysis::{Measure, Number, Options};
 use ir_data::{BatchOptions, Dataset, Loader};
@@ -45,6 +46,8 @@ pub(crate) struct Training<'a> {
     settings: Settings,
     data: DataDescription,
     engine: Box<dyn Engine>,
+    /// Where the engine reads images best.
+    device: Device,
     images: Loader,
     test: Loader,
     /// A fixed part of each split, on which blocks and exits are measured.
@@ -87,6 +90,7 @@ impl<'a> Training<'a> {
             folder,
             checkpoints,
             engine: target.train(trainer, &images)?,
+            device: target.device(),
             images,
             test: fixed(dataset.test(), settings.test_samples, EVALUATION_BATCH)?,
             measured: [
@@ -183,7 +187,8 @@ impl<'a> Training<'a> {
             None
         };
         let network = self.engine.network()?;
-        let test = ir_analysis::evaluate(network, self.test.epoch(0).map(data::pair))?;
+        let test = data::pairs(self.test.epoch(0), &self.device);
+        let test = ir_analysis::evaluate(network, test)?;
         let schedule = &self.settings.training.schedule;
         let epoch = Epoch {
             epoch: position.epoch,
@@ -221,7 +226,7 @@ impl<'a> Training<'a> {
         let mut ratios = [None, None];
         let norms = self.batch_norms()?;
         for (ratio, (name, images)) in ratios.iter_mut().zip(&self.measured) {
-            let batches = images.epoch(0).map(data::pair);
+            let batches = data::pairs(images.epoch(0), &self.device);
             let network = self.engine.network()?;
             let split = ir_analysis::analyze_split(network, batches, &options, &mut |_| ())?;
             let norms = match *name {

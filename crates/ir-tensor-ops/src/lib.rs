@@ -73,6 +73,16 @@ pub use parallel::for_each_piece;
 pub use statistics::ChannelStatistics;
 pub use tap::{Tap, tap};
 
+/// Whether the operations of this crate take tensors of a device: those of the CPU always, those of an NVIDIA GPU with
+/// the feature `cuda`.
+///
+/// ```
+/// assert!(ir_tensor_ops::computes_on(&candle_core::Device::Cpu));
+/// ```
+pub fn computes_on(device: &candle_core::Device) -> bool {
+    device.is_cpu() || (cfg!(feature = "cuda") && device.is_cuda())
+}
+
 /// The instruction set that the kernels of this process use: `AVX-512`, `AVX2` or `portable`.
 ///
 /// ```

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::{BatchError, each_batch};
 use crate::groups::ScoreSoFar;
 use crate::outcome::Outcomes;
-use crate::probe::readable;
+use crate::probe::on_the_host;
 use crate::results::Readout;
 use crate::trace::{Gradients, Trace, run};
 
@@ -151,7 +151,7 @@ fn same_shape(index: usize, expected: (usize, usize), found: (usize, usize)) -> 
 
 /// The features of each sample, row by row, and how many a sample has. `index` is for a message.
 fn pooled(index: usize, h: &Tensor) -> Result<(Vec<f32>, usize)> {
-    let h = readable(h)?;
+    let h = on_the_host(h)?;
     // How many features of how many values each, from one feature's first value to the next one's,
     // and from one value of a feature to its next.
     let (width, averaged, feature_step, step) = match *h.dims() {

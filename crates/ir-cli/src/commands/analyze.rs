@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
+use candle_core::Device;
 use ir_analysis::results::{Results, SCHEMA_VERSION, Split};
 use ir_analysis::{Measure, Options, Readouts, ReferenceExit, UnrollScale};
 use ir_models::ResidualNetwork;
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         arguments,
         batch_size: batch_size(arguments, &subject, &images)?,
         network: on_a_gpu.as_deref().unwrap_or(subject.network()),
+        device: target.device(),
         images: &images,
     };
     let options = analysis.options()?;
@@ -168,6 +170,7 @@ struct Analysis<'a> {
     batch_size: usize,
     /// The network, where it computes.
     network: &'a dyn ResidualNetwork,
+    device: Device,
     images: &'a Images,
 }
 
@@ -234,7 +237,7 @@ impl Analysis<'_> {
             self.arguments.source.data
         );
         let spinner = progress::spinner("training the linear readouts on the training split");
-        let batches = self.batches(SplitName::Train)?.map(data::pair);
+        let batches = data::pairs(self.batches(SplitName::Train)?, &self.device);
         let readouts = ir_analysis::fit_readouts(self.network, batches)?;
         spinner.finish_and_clear();
         Ok(readouts)
@@ -257,7 +260,7 @@ impl Analysis<'_> {
         }
         let spinner =
             progress::spinner("choosing the scale of the unrolled block on the training split");
-        let batches = self.batches(SplitName::Train)?.map(data::pair);
+        let batches = data::pairs(self.batches(SplitName::Train)?, &self.device);
         let choice =
             ir_analysis::choose_scale(self.network, batches, &SCALES, self.arguments.unroll_steps)?;
         spinner.finish_and_clear();
@@ -267,7 +270,7 @@ impl Analysis<'_> {
     fn split(&self, split: SplitName, options: &Options) -> Result<Split> {
         let batches = self.batches(split)?;
         let bar = progress::bar(batches.remaining(), format!("analysing {}", split.name()));
-        let (network, batches) = (self.network, batches.map(data::pair));
+        let (network, batches) = (self.network, data::pairs(batches, &self.device));
         let found = ir_analysis::analyze_split(network, batches, options, &mut |progress| {
             bar.inc(1);
             bar.set_message(format!(
@@ -286,6 +289,7 @@ impl Analysis<'_> {
         let Some(first) = first else {
             return Ok(Vec::new());
         };
-        Ok(ir_analysis::stages(self.network, &first.images)?)
+        let image = first.images.to_device(&self.device)?;
+        Ok(ir_analysis::stages(self.network, &image)?)
     }
 }

@@ -57,6 +57,10 @@ impl Target {
         Ok(Box::new(gpu::Network::new(&self.gpu, network)?))
     }
 
+    pub(super) fn device(&self) -> candle_core::Device {
+        self.gpu.device()
+    }
+
     pub(super) fn describe(&self) -> (String, &'static str) {
         (self.gpu.name(), self.precision.name())
     }

@@ -96,6 +96,15 @@ impl Target {
         Ok(None)
     }
 
+    /// Where the images that its networks read lie best.
+    pub(crate) fn device(&self) -> candle_core::Device {
+        match self {
+            Self::Cpu => candle_core::Device::Cpu,
+            #[cfg(any(feature = "cuda", test))]
+            Self::Gpu(target) => target.device(),
+        }
+    }
+
     /// The GPU's name, and what numbers are stored as there.
     pub(crate) fn gpu(&self) -> Option<(String, &'static str)> {
         match self {

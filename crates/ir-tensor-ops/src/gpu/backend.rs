@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::{Storage, Tensor};
+use candle_core::{Device, Storage, Tensor};
 
 use crate::error::Result;
 
@@ -117,6 +117,9 @@ pub(super) struct Launch {
 pub(super) trait Backend: Any + Debug + Send + Sync {
     /// What the device is called.
     fn name(&self) -> String;
+
+    /// The Candle device whose tensors lie here; the CPU for an emulation.
+    fn device(&self) -> Device;
 
     /// Memory that may hold anything.
     fn allocate(&self, bytes: usize) -> Result<Allocation>;

@@ -155,6 +155,10 @@ impl Backend for Cuda {
         name.unwrap_or_else(|_| "NVIDIA GPU".into())
     }
 
+    fn device(&self) -> Device {
+        Device::Cuda(self.device.clone())
+    }
+
     fn allocate(&self, bytes: usize) -> Result<Allocation> {
         // Counted in f32, so that it can become the memory of a tensor.
         let length = bytes.div_ceil(size_of::<f32>()).max(1);

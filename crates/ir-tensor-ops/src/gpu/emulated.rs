@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use candle_core::{Storage, Tensor};
+use candle_core::{Device, Storage, Tensor};
 
 use super::backend::{Address, Allocation, Argument, Backend, Launch, Recording};
 use crate::error::{Error, Result};
@@ -80,6 +80,10 @@ impl Drop for Piece {
 impl Backend for Emulated {
     fn name(&self) -> String {
         "emulated GPU".into()
+    }
+
+    fn device(&self) -> Device {
+        Device::Cpu
     }
 
     fn allocate(&self, bytes: usize) -> Result<Allocation> {

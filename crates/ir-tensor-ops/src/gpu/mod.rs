@@ -129,6 +129,11 @@ impl Gpu {
         self.backend().name()
     }
 
+    /// The Candle device whose tensors lie on it; an emulation has none of its own, and takes those of the CPU.
+    pub fn device(&self) -> candle_core::Device {
+        self.backend().device()
+    }
+
     /// Waits until all that was asked for is done.
     ///
     /// # Errors

@@ -77,13 +77,7 @@ pub(crate) fn cross_entropy(
     ];
     // SAFETY: there are as many losses, and room for their mean.
     unsafe {
-        gpu.launch(
-            "mean_of".into(),
-            [1; 3],
-            [MEAN_THREADS, 1, 1],
-            0,
-            arguments,
-        )?;
+        gpu.launch("mean_of".into(), [1; 3], [MEAN_THREADS, 1, 1], 0, arguments)?;
     }
     call.output(mean, ())
 }
