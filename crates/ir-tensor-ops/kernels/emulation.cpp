@@ -11,12 +11,19 @@ namespace emulation {
 
 thread_local State *state = nullptr;
 
-static std::map<std::string, Call> &kernels() {
-    static std::map<std::string, Call> found;
+struct Kernel {
+    Call call;
+    std::vector<size_t> parameters;
+};
+
+static std::map<std::string, Kernel> &kernels() {
+    static std::map<std::string, Kernel> found;
     return found;
 }
 
-Registration::Registration(const char *name, Call call) { kernels()[name] = call; }
+Registration::Registration(const char *name, Call call, std::vector<size_t> parameters) {
+    kernels()[name] = {call, parameters};
+}
 
 void wait(Wait what) {
     Fiber &fiber = state->fibers[state->current];
@@ -100,11 +107,43 @@ static bool run_block(State &state, bool reverse) {
     return true;
 }
 
+// The shared memory of a block, with a fence behind it.
+struct Shared {
+    static constexpr size_t FENCE = 4 << 10;
+    static constexpr unsigned char INTACT = 0x5a;
+    size_t bytes;
+    std::vector<float4> room;
+
+    explicit Shared(size_t bytes) : bytes(bytes), room((bytes + FENCE) / sizeof(float4) + 1) {}
+
+    unsigned char *begin() { return (unsigned char *)room.data(); }
+
+    void clear() {
+        // What no thread has written is not a number.
+        memset(begin(), 0xff, bytes);
+        memset(begin() + bytes, INTACT, FENCE);
+    }
+
+    bool intact() {
+        for (size_t i = 0; i < FENCE; i++)
+            if (begin()[bytes + i] != INTACT) return false;
+        return true;
+    }
+};
+
 }  // namespace emulation
 
 using namespace emulation;
 
-// 0: done. 1: no kernel of this name. 2: threads wait for one another for ever. 3: too many threads.
+// How many bytes each parameter of a kernel has, by its place; 0 behind the last, and for a kernel that is not there.
+extern "C" size_t emulation_parameter(const char *name, size_t place) {
+    auto found = kernels().find(name);
+    if (found == kernels().end() || place >= found->second.parameters.size()) return 0;
+    return found->second.parameters[place];
+}
+
+// 0: done. 1: no kernel of this name. 2: threads wait for one another for ever. 3: too many threads. 4: an address that
+// is not aligned. 5: more shared memory used than there is.
 extern "C" int emulation_launch(const char *name, const unsigned grid[3], const unsigned block[3],
                                 size_t shared_bytes, void **arguments, int reverse) {
     auto found = kernels().find(name);
@@ -112,21 +151,22 @@ extern "C" int emulation_launch(const char *name, const unsigned grid[3], const 
     if (block[0] * block[1] * block[2] > MAX_THREADS) return 3;
     static thread_local std::vector<unsigned char> stacks(MAX_THREADS * STACK);
     static thread_local State kept;
-    std::vector<float4> shared(shared_bytes / sizeof(float4) + 1);
+    Shared shared(shared_bytes);
     state = &kept;
     state->grid = {grid[0], grid[1], grid[2]};
     state->block = {block[0], block[1], block[2]};
     state->stacks = stacks.data();
-    state->shared = (unsigned char *)shared.data();
-    state->body = found->second;
+    state->shared = shared.begin();
+    state->body = found->second.call;
     state->arguments = arguments;
+    state->misaligned = false;
     for (unsigned z = 0; z < grid[2]; z++)
         for (unsigned y = 0; y < grid[1]; y++)
             for (unsigned x = 0; x < grid[0]; x++) {
                 state->block_index = {x, y, z};
-                // What no thread has written is not a number.
-                memset(shared.data(), 0xff, shared.size() * sizeof(float4));
+                shared.clear();
                 if (!run_block(*state, reverse)) return 2;
+                if (!shared.intact()) return 5;
             }
-    return 0;
+    return state->misaligned ? 4 : 0;
 }

@@ -65,6 +65,8 @@ struct State {
     unsigned char *shared;
     void (*body)(void **);
     void **arguments;
+    // Whether an instruction that moves 16 bytes was given an address that is no multiple of 16.
+    bool misaligned;
     // What each thread gives to the others of its warp. With two places that take turns, a thread that gives again
     // does not take away what others have yet to look at: they do before they give again themselves.
     unsigned char exchange[2][MAX_THREADS][64];
@@ -77,8 +79,14 @@ void wait(Wait what);
 typedef void (*Call)(void **arguments);
 
 struct Registration {
-    Registration(const char *name, Call call);
+    Registration(const char *name, Call call, std::vector<size_t> parameters);
 };
+
+// The bytes of each parameter.
+template <typename... A>
+std::vector<size_t> parameters(void (*)(A...)) {
+    return {sizeof(A)...};
+}
 
 template <typename T>
 T argument(void *from) {
@@ -110,7 +118,8 @@ void apply(void (*kernel)(A...), void **arguments) {
 
 #define REGISTER(kernel)                                                                       \
     static emulation::Registration registration_of_##kernel(                                   \
-        #kernel, [](void **arguments) { emulation::apply(&kernel, arguments); });
+        #kernel, [](void **arguments) { emulation::apply(&kernel, arguments); },               \
+        emulation::parameters(&kernel));
 
 #define threadIdx (emulation::state->thread_index)
 #define blockIdx (emulation::state->block_index)
@@ -144,9 +153,14 @@ T given(const unsigned char (*found)[64], unsigned lane) {
     return value;
 }
 
+inline void check_alignment(const void *address) {
+    if ((uintptr_t)address % 16 != 0) state->misaligned = true;
+}
+
 // See `matrix.cuh`.
 inline void load_matrices(uint32_t (&to)[4], const void *row, bool transposed) {
     unsigned lane = state->current % 32;
+    check_alignment(row);
     auto rows = give((const char *)row);
     for (unsigned matrix = 0; matrix < 4; matrix++) {
         to[matrix] = 0;
@@ -192,6 +206,8 @@ inline void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint
 // A copy happens as late as it may, so that what does not wait for it finds nothing.
 inline void begin_copy(void *to, const void *from) {
     Fiber &fiber = state->fibers[state->current];
+    check_alignment(to);
+    check_alignment(from);
     fiber.copies.push_back({to, from, fiber.groups});
 }
 

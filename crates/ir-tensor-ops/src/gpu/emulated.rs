@@ -210,6 +210,14 @@ fn run(launch: &Launch, reverse: bool, pieces: &Mutex<Pieces>) -> Result<()> {
     let Ok(name) = CString::new(launch.kernel.as_str()) else {
         return Err(failed(&launch.kernel, "its name holds a zero byte"));
     };
+    // SAFETY: the name ends in zero.
+    let parameter = |place| unsafe { emulation_parameter(name.as_ptr(), place) };
+    let parameters = (0..).take_while(|&place| parameter(place) > 0).count();
+    if parameters > 0 && parameters != launch.arguments.len() {
+        let given = launch.arguments.len();
+        let reason = format!("it takes {parameters} arguments, and was given {given}");
+        return Err(failed(&launch.kernel, &reason));
+    }
     let mut arguments: Vec<*mut c_void> = launch.arguments.iter().map(Argument::pointer).collect();
     // SAFETY: the name ends in zero, the two sizes are three numbers each, and there is an argument
     // for each parameter of the kernel, as whoever made the launch has promised.
@@ -230,13 +238,24 @@ fn run(launch: &Launch, reverse: bool, pieces: &Mutex<Pieces>) -> Result<()> {
             &launch.kernel,
             "not all threads of a block reach a barrier",
         )),
-        _ => Err(failed(&launch.kernel, "more than 1024 threads in a block")),
+        3 => Err(failed(&launch.kernel, "more than 1024 threads in a block")),
+        4 => Err(failed(
+            &launch.kernel,
+            "it moves 16 bytes at an address that is no multiple of 16",
+        )),
+        _ => Err(failed(
+            &launch.kernel,
+            "it has written behind its shared memory",
+        )),
     }
 }
 
 #[cfg(emulation)]
 unsafe extern "C" {
     /// See `kernels/emulation.cpp`.
+    fn emulation_parameter(name: *const c_char, place: usize) -> usize;
+
+    /// Likewise.
     fn emulation_launch(
         name: *const c_char,
         grid: *const u32,
@@ -248,6 +267,15 @@ unsafe extern "C" {
 }
 
 /// Never called: without a compiler there is no [`Emulated`].
+///
+/// # Safety
+/// None needed.
+#[cfg(not(emulation))]
+unsafe fn emulation_parameter(_: *const c_char, _: usize) -> usize {
+    0
+}
+
+/// Likewise.
 ///
 /// # Safety
 /// None needed.
