@@ -74,6 +74,7 @@ fn every_measure_agrees() {
     let here = measured(&network, &images, &labels);
     for gpu in gpus() {
         let there = gpu::Network::new(&gpu, &network).unwrap();
+        let images = images.to_device(&gpu.device()).unwrap();
         compare("split", &measured(&there, &images, &labels), &here);
     }
 }
