@@ -30,7 +30,16 @@ pub(crate) enum Source {
     Imported(Box<Imported>),
 }
 
+/// A resnet-32 trained on CIFAR-10, see `networks/README.md`.
+const BUILT_IN: &[u8] = include_bytes!("../networks/resnet-32.safetensors");
+
 impl Subject {
+    /// The network that comes with this program.
+    pub(crate) fn built_in() -> Result<Self> {
+        let file = PathBuf::from("the built-in resnet-32");
+        Self::ours(Checkpoint::from_bytes(&file, BUILT_IN)?, file)
+    }
+
     /// Opens `hf:owner/name`, the newest checkpoint of a run's folder, another folder, or a file.
     pub(crate) fn open(reference: &Path, offline: bool, strictness: Strictness) -> Result<Self> {
         if let Some(hub) = reference.to_str().filter(|text| text.starts_with("hf:")) {
@@ -51,11 +60,14 @@ impl Subject {
         if !is_ours {
             return Self::import(reference, None, strictness);
         }
-        let checkpoint = Checkpoint::open(reference)?;
+        Self::ours(Checkpoint::open(reference)?, reference.into())
+    }
+
+    fn ours(checkpoint: Checkpoint, file: PathBuf) -> Result<Self> {
         let network = checkpoint.network()?;
         Ok(Self {
             name: checkpoint.architecture().name.clone(),
-            file: reference.into(),
+            file,
             source: Source::Ours {
                 checkpoint: Box::new(checkpoint),
                 network: Box::new(network),

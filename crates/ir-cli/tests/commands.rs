@@ -185,6 +185,27 @@ fn analyze_prints_one_document_and_nothing_else() {
     );
 }
 
+/// The network that comes with the program, on drawn images and, where `IR_DATA` says that they are, on those that it knows.
+#[test]
+fn analyze_has_a_network_of_its_own() {
+    let place = Place::new();
+    let line = "analyze --split test --samples 200 --measures ratio --json --data";
+    let results = json(&place.ok(&format!("{line} images")));
+    assert_eq!(results["network"], "resnet-32");
+    assert_eq!(results["provenance"]["trained_on"], "cifar10");
+    let Some(data) = std::env::var_os("IR_DATA") else {
+        return;
+    };
+    let mut command = place.command(&format!("{line} cifar10"));
+    command.env("IR_DATA", std::path::absolute(data).unwrap());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = json(&text(&output.stdout));
+    let accuracy = &results["splits"]["test"]["accuracy"];
+    // 92.4 % of all 10,000.
+    assert!(accuracy.as_f64().unwrap() > 0.88, "{accuracy}");
+}
+
 #[test]
 fn analyze_prints_a_table_of_each_measure_that_was_asked_for() {
     let place = Place::new();

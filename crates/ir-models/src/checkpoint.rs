@@ -118,7 +118,26 @@ impl Checkpoint {
     /// that was cut off or whose length changed meanwhile; [`Error::Damaged`] if the content has
     /// changed since it was written.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = TensorFile::open(path)?;
+        Self::of(TensorFile::open(path)?)
+    }
+
+    /// Reads the content of a checkpoint that is in memory, as a program carries it; errors call it `name`.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use ir_models::Checkpoint;
+    ///
+    /// let error = Checkpoint::from_bytes(Path::new("the built-in network"), &[]).err().unwrap();
+    /// assert!(error.to_string().starts_with("the built-in network: "));
+    /// ```
+    pub fn from_bytes(name: &Path, bytes: &[u8]) -> Result<Self> {
+        Self::of(TensorFile::from_bytes(name, bytes)?)
+    }
+
+    fn of(file: TensorFile) -> Result<Self> {
         let metadata = &file.metadata;
         let Some(architecture) = metadata.get("architecture") else {
             return Err(file.unusable("its metadata has no `architecture`".into()));

@@ -53,10 +53,15 @@ impl TensorFile {
         Mapping::new(path)?.copy()
     }
 
+    /// Reads what would stand in a file; messages call it `name`.
+    pub(crate) fn from_bytes(name: &Path, bytes: &[u8]) -> Result<Self> {
+        Bytes { path: name, bytes }.copy()
+    }
+
     /// The header's `__metadata__` alone.
     pub(crate) fn metadata_of(path: &Path) -> Result<HashMap<String, String>> {
         let mapping = Mapping::new(path)?;
-        let (header, _) = mapping.check()?;
+        let (header, _) = mapping.bytes().check()?;
         Ok(header.metadata().clone().unwrap_or_default())
     }
 
@@ -108,22 +113,16 @@ impl<'a> Mapping<'a> {
         Ok(Self { path, file, map })
     }
 
+    fn bytes(&self) -> Bytes<'_> {
+        Bytes {
+            path: self.path,
+            bytes: &self.map,
+        }
+    }
+
     /// Copies the content, if header and file agree and the file stays as long as it was.
     fn copy(self) -> Result<TensorFile> {
-        let (header, tensors) = self.check()?;
-        let stored = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
-            let stored = Stored {
-                dtype: view.dtype(),
-                shape: view.shape().to_vec(),
-                content: view.data().to_vec(),
-            };
-            (name.to_owned(), stored)
-        };
-        let content = TensorFile {
-            path: self.path.into(),
-            metadata: header.metadata().clone().unwrap_or_default(),
-            tensors: tensors.iter().map(stored).collect(),
-        };
+        let content = self.bytes().copy()?;
         let metadata = self.file.metadata();
         let metadata = metadata.map_err(|source| unreadable(self.path, source))?;
         let (before, after) = (self.map.len() as u64, metadata.len());
@@ -134,23 +133,50 @@ impl<'a> Mapping<'a> {
         }
         Ok(content)
     }
+}
+
+/// The bytes of a safetensors file.
+struct Bytes<'a> {
+    /// For messages.
+    path: &'a Path,
+    bytes: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    /// Copies the content, if the header announces as much as there is.
+    fn copy(&self) -> Result<TensorFile> {
+        let (header, tensors) = self.check()?;
+        let stored = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
+            let stored = Stored {
+                dtype: view.dtype(),
+                shape: view.shape().to_vec(),
+                content: view.data().to_vec(),
+            };
+            (name.to_owned(), stored)
+        };
+        Ok(TensorFile {
+            path: self.path.into(),
+            metadata: header.metadata().clone().unwrap_or_default(),
+            tensors: tensors.iter().map(stored).collect(),
+        })
+    }
 
     /// The header's content and the tensors, if together they are as long as the file.
-    fn check(&self) -> Result<(Metadata, SafeTensors<'_>)> {
+    fn check(&self) -> Result<(Metadata, SafeTensors<'a>)> {
         let foreign = |found: String| {
             unusable(
                 self.path,
                 format!("expected a safetensors file, found {found}"),
             )
         };
-        let Some((header, rest)) = self.map.split_first_chunk() else {
-            return Err(foreign(format!("{} bytes", self.map.len())));
+        let Some((header, rest)) = self.bytes.split_first_chunk() else {
+            return Err(foreign(format!("{} bytes", self.bytes.len())));
         };
         let header = u64::from_le_bytes(*header);
         if header > MAX_HEADER.min(rest.len() as u64) {
             return Err(foreign(format!(
                 "a header of {header} bytes, expected at most {MAX_HEADER}, in a file of {}",
-                self.map.len()
+                self.bytes.len()
             )));
         }
         let (header, tensors) = rest.split_at(header as usize);
@@ -169,7 +195,7 @@ impl<'a> Mapping<'a> {
                 format!("expected at most {MAX_TENSORS} bytes of tensors, found {announced}");
             return Err(unusable(self.path, reason));
         }
-        let tensors = SafeTensors::deserialize(&self.map);
+        let tensors = SafeTensors::deserialize(self.bytes);
         let tensors = tensors.map_err(|error| foreign(error.to_string()))?;
         Ok((header, tensors))
     }

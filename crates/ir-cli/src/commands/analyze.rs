@@ -36,7 +36,10 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
         true => Strictness::AllowUnexpected,
         false => Strictness::Strict,
     };
-    let subject = Subject::open(&arguments.network, arguments.source.offline, strictness)?;
+    let subject = match &arguments.network {
+        Some(network) => Subject::open(network, arguments.source.offline, strictness)?,
+        None => Subject::built_in()?,
+    };
     let on_a_gpu = on_a_gpu(&target, &subject)?;
     let images = Images::open(arguments, &subject)?;
     warn_of_other_data(&subject, &images);
