@@ -116,7 +116,8 @@ static Status algorithms(bool joined, int wanted, int *count, Performance *found
     if (!joined || wanted < 3) REFUSE(BAD_PARAM, "the descriptions do not belong together");
     *count = 3;
     for (int algorithm = 0; algorithm < *count; algorithm++)
-        found[algorithm] = {algorithm, algorithm == 0 ? NOT_SUPPORTED : SUCCESS, 1, WORKSPACE, algorithm != 1, 0, {}};
+        found[algorithm] = {
+            algorithm, algorithm == 0 ? (Status)NOT_SUPPORTED : (Status)SUCCESS, 1, WORKSPACE, algorithm != 1, 0, {}};
     return SUCCESS;
 }
 
