@@ -16,7 +16,9 @@ built() {
 }
 programs=$(built build --package ir-cli --package ir-benches --bin ir --bin gpu --features ir-cli/cuda,ir-benches/cuda)
 programs+=" $(built build --package xtask)"
+programs+=" $(built build --package ir-tensor-ops --example cudnn --features cuda)"
 tests=$(built test --no-run --package ir-emulation --test gpu --features cuda)
+tests+=" $(built test --no-run --package ir-tensor-ops --test cuda --features cuda)"
 for program in $programs; do
     cp "$program" "$packed/programs/"
 done

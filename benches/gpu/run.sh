@@ -8,9 +8,9 @@
 # with which exit status and in how many seconds. Parts, in this order if none is named:
 #
 #   machine    what machine it is
-#   tests      the tests of the kernels and of what is built on them, on the GPU
+#   tests      the tests of the kernels, of what is built on them, and of Candle's tensors on the GPU
 #   sanitizer  the same under compute-sanitizer, memcheck and racecheck
-#   bench      every network beside PyTorch, with a profile of ours (OUT/record)
+#   bench      our convolutions beside cuDNN's, and every network beside PyTorch, with a profile of ours (OUT/record)
 #   train      the networks in $NETWORKS, each to its last epoch (OUT/runs/NETWORK), checkpoint by checkpoint
 #   analyze    the measures of those that are trained
 #
@@ -72,6 +72,7 @@ for part in ${parts[*]}; do
         for module in "${modules[@]}"; do
             step "$module" 300 tests/gpu --test-threads=1 "$module::"
         done
+        step candle 300 tests/cuda --test-threads=1
         ;;
     sanitizer)
         for tool in memcheck racecheck; do
@@ -79,9 +80,11 @@ for part in ${parts[*]}; do
                 step "$tool-$module" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 \
                     tests/gpu --test-threads=1 "$module::"
             done
+            step "$tool-candle" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 tests/cuda --test-threads=1
         done
         ;;
     bench)
+        step cudnn 200 programs/cudnn
         for network in "${measured[@]}"; do
             step "bench-$network" 580 programs/xtask bench --device cuda --programs programs --records "$out/record" \
                 --python "$python" --rounds 3 --networks "$network"
