@@ -3,7 +3,7 @@
 // The threads of a block are fibers of one thread of the machine, each with a stack of its own, which take
 // turns at barriers. Blocks run one after another. A barrier that not all threads reach ends the launch with
 // an error; a barrier that is missing shows as a difference between the two orders in which the fibers can be
-// made to run (`emulation_reverse`).
+// made to run (the last argument of `emulation_launch`).
 #pragma once
 
 #include <math.h>
