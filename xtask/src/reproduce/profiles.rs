@@ -10,7 +10,7 @@ use super::data::Dataset;
 pub(crate) enum Name {
     /// One short epoch on a few images: shows that every command runs, and no figure means anything.
     Smoke,
-    /// Two small networks, about seven minutes on four CPU cores.
+    /// Two small networks, four to seven minutes on four CPU cores.
     Quick,
     /// Every comparison of the paper once, in a few epochs: two hours on four CPU cores.
     Short,
