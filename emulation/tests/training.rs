@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use candle_core::{DType, Device, Tensor};
 use ir_emulation::{distance, gpus};
 use ir_models::{
-    Architecture, Entrance, Error, Kind, ResNet, Schedule, Scope, Sgd, Sharing, Stage, Trainer,
-    TrainingSettings, gpu,
+    Architecture, Entrance, Error, Kind, ResNet, ResidualNetwork, Schedule, Scope, Sgd, Sharing,
+    Stage, Trainer, TrainingPass, TrainingSettings, gpu,
 };
 use ir_tensor_ops::gpu::{EpochOrder, Gpu, Precision, ResidentImages};
 
@@ -335,6 +335,104 @@ fn a_step_that_is_not_finite_changes_nothing() {
                 "{}",
                 spec.name
             );
+        }
+    }
+}
+
+#[test]
+fn a_pass_gives_what_the_cpu_gives() {
+    let (samples, changes) = order(0);
+    let (images, labels) = batch(&samples[..BATCH], &changes[..BATCH]);
+    let gradients = |pass: &TrainingPass, network: &ResNet| {
+        // Those of the biases behind which a batch norm stands are nothing but rounding.
+        let gradients = pass.gradients(network);
+        let matter = gradients.filter(|(spec, _)| spec.kind != Kind::ConvolutionBias);
+        let all: Vec<Tensor> = matter
+            .map(|(_, gradient)| gradient.flatten_all().unwrap())
+            .collect();
+        Tensor::cat(&all, 0).unwrap()
+    };
+    for gpu in gpus() {
+        for architecture in architectures() {
+            let name = &architecture.name;
+            let cpu = on_the_cpu(&architecture, 0.05);
+            let network = cpu.network().clone();
+            let here = network.training_pass(&images, &labels).unwrap();
+            let mut trainer = on_a_gpu(&gpu, cpu, Precision::F32);
+            let there = trainer.training_pass(&images, &labels).unwrap();
+            assert!((there.loss / here.loss - 1.0).abs() < 1e-5, "{name}");
+            assert_eq!(there.correct, here.correct, "{name}");
+            assert!(distance(&there.logits, &here.logits) < 1e-4, "{name}");
+            let [there_gradients, here_gradients] =
+                [&there, &here].map(|pass| gradients(pass, &network));
+            assert!(distance(&there_gradients, &here_gradients) < 1e-4, "{name}");
+            let norms = |pass: &TrainingPass| {
+                let norms = pass.representation_norms();
+                let norms: Vec<f32> = norms.into_iter().map(|norm| norm as f32).collect();
+                Tensor::new(norms, &Device::Cpu)
+            };
+            let [there, here] = [&there, &here].map(|pass| norms(pass).unwrap());
+            assert_eq!(there.dims(), [network.blocks().len() + 1], "{name}");
+            assert!(distance(&there, &here) < 1e-5, "{name}");
+        }
+        // It changes nothing, and takes no other batch than a step does.
+        let mut trainer = on_a_gpu(&gpu, on_the_cpu(&architectures()[0], 0.05), Precision::F32);
+        let before = trainer.training_pass(&images, &labels).unwrap().loss;
+        assert_eq!(
+            trainer.training_pass(&images, &labels).unwrap().loss,
+            before
+        );
+        let fewer = images.narrow(0, 0, BATCH - 1).unwrap();
+        assert!(trainer.training_pass(&fewer, &labels).is_err());
+        let fewer = labels.narrow(0, 0, BATCH - 1).unwrap();
+        assert!(trainer.training_pass(&images, &fewer).is_err());
+    }
+}
+
+/// What an error says was not finite, and of which tensor.
+fn culprit(error: &Error) -> (&'static str, Option<&str>) {
+    match error {
+        Error::NonFiniteLoss { origin, .. } => ("loss", origin.as_deref()),
+        Error::NonFiniteStep {
+            quantity, tensor, ..
+        } => (quantity, Some(tensor)),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_is_not_finite_is_named() {
+    // A tensor, the value that it gets everywhere, the learning rate, and what is then said.
+    let (conv1, conv2) = ("blocks.1.conv1.weight", "blocks.3.conv2.weight");
+    let fc = "head.fc.bias";
+    let cases = [
+        (conv1, f32::INFINITY, 0.05, ("loss", "blocks.1.bn2")),
+        (conv2, f32::INFINITY, 0.05, ("loss", "head.bn")),
+        // A variance beyond f32 normalises to 0, which every later layer takes without a word.
+        (conv1, 1e25, 0.05, ("batch statistics", "blocks.1.bn2")),
+        // A rate beyond f32; the last tensor is looked at first.
+        (fc, 0.0, 1e39, ("updated value", fc)),
+    ];
+    let architecture = &architectures()[0];
+    let (samples, changes) = order(0);
+    let (images, labels) = batch(&samples[..BATCH], &changes[..BATCH]);
+    for gpu in gpus() {
+        for (name, value, rate, (quantity, tensor)) in cases {
+            let broken = || {
+                let trainer = on_the_cpu(architecture, rate);
+                let tensor = trainer.network().tensor(name).unwrap();
+                let values = Tensor::full(value, tensor.shape(), &Device::Cpu).unwrap();
+                tensor.slice_set(&values, 0, 0).unwrap();
+                trainer
+            };
+            let (mut cpu, mut trainer) = (broken(), on_a_gpu(&gpu, broken(), Precision::F32));
+            let here = cpu.step(&images, &labels).unwrap_err();
+            let packed = packed(&changes);
+            let there = trainer.epoch(&samples, &packed, |_| ControlFlow::Continue(()));
+            let there = there.unwrap_err();
+            for error in [here, there] {
+                assert_eq!(culprit(&error), (quantity, Some(tensor)), "{error}");
+            }
         }
     }
 }

@@ -248,8 +248,7 @@ impl<'a> Training<'a> {
             return Ok(Vec::new());
         };
         let (images, labels) = data::pair(batch)?;
-        let network = self.engine.trainer()?.network();
-        let pass = network.training_pass(&images, &labels)?;
+        let pass = self.engine.training_pass(&images, &labels)?;
         Ok(pass.representation_norms())
     }
 

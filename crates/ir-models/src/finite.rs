@@ -56,7 +56,7 @@ impl Step<'_> {
     /// The first batch norm, in order of the forward pass, whose input is not finite.
     fn non_finite_norm(&self) -> Option<String> {
         let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
-        let mut norms = self.pass.statistics().iter();
+        let mut norms = self.pass.statistics.iter();
         let (norm, _) =
             norms.find(|(_, found)| !finite(&found.mean) || !finite(&found.variance))?;
         let name = &self.network.layout.specs[norm.running_mean].name;
@@ -69,7 +69,7 @@ impl Step<'_> {
         let tensors: Vec<_> = self.network.tensors().enumerate().collect();
         for (index, (spec, weight)) in tensors.into_iter().rev() {
             let (Some(velocity), Some(gradient)) =
-                (&self.velocities[index], self.pass.gradient(index))
+                (&self.velocities[index], &self.pass.gradients[index])
             else {
                 continue;
             };

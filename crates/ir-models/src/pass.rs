@@ -34,8 +34,10 @@ pub struct TrainingPass {
     pub correct: usize,
     /// The logits `[N, classes]`.
     pub logits: Tensor,
-    gradients: Vec<Option<Tensor>>,
-    statistics: Vec<(BatchNorm, ChannelStatistics)>,
+    /// One a tensor of the network, in checkpoint order; `None` for those not trained.
+    pub(crate) gradients: Vec<Option<Tensor>>,
+    /// Those of each batch norm's input, in the order in which the pass met them.
+    pub(crate) statistics: Vec<(BatchNorm, ChannelStatistics)>,
 }
 
 impl TrainingPass {
@@ -77,16 +79,6 @@ impl TrainingPass {
         // Of the two batch norms of a block, the first reads h_j; that of the head reads h_L.
         let reads_h = self.statistics.iter().step_by(2);
         reads_h.map(|(_, statistics)| norm(statistics)).collect()
-    }
-
-    /// The statistics of each batch norm's input, in the order in which the pass met them.
-    pub(crate) fn statistics(&self) -> &[(BatchNorm, ChannelStatistics)] {
-        &self.statistics
-    }
-
-    /// The gradient of the tensor with this index in the layout.
-    pub(crate) fn gradient(&self, index: usize) -> Option<&Tensor> {
-        self.gradients[index].as_ref()
     }
 }
 

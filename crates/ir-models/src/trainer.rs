@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::finite;
 use crate::optimizer::Sgd;
+use crate::pass::TrainingPass;
 use crate::resnet::ResNet;
 use crate::schedule::Schedule;
 
@@ -197,19 +198,11 @@ impl Trainer {
     fn step_together(&mut self, images: &Tensor, labels: &Tensor) -> Result<StepReport> {
         let learning_rate = self.settings.schedule.learning_rate(self.position.epoch);
         let pass = self.network.training_pass(images, labels)?;
-        let step = finite::Step {
-            network: &self.network,
-            pass: &pass,
-            velocities: &self.velocities,
-            sgd: &self.settings.sgd,
-            learning_rate,
-            position: &self.position,
-        };
-        step.check()?;
+        self.check(&pass)?;
         self.network.take_in_statistics(&pass)?;
         for (index, (spec, weight)) in self.network.tensors().enumerate() {
             if let (Some(velocity), Some(gradient)) =
-                (&self.velocities[index], pass.gradient(index))
+                (&self.velocities[index], &pass.gradients[index])
             {
                 self.settings
                     .sgd
@@ -217,6 +210,22 @@ impl Trainer {
             }
         }
         Ok(self.count(pass.loss, pass.correct, labels.elem_count(), learning_rate))
+    }
+
+    /// Refuses a pass whose step would leave a number that is not finite.
+    ///
+    /// # Errors
+    /// [`Error::NonFiniteLoss`], [`Error::NonFiniteStep`].
+    pub(crate) fn check(&self, pass: &TrainingPass) -> Result<()> {
+        let step = finite::Step {
+            network: &self.network,
+            pass,
+            velocities: &self.velocities,
+            sgd: &self.settings.sgd,
+            learning_rate: self.settings.schedule.learning_rate(self.position.epoch),
+            position: &self.position,
+        };
+        step.check()
     }
 
     /// Counts a step that was taken.

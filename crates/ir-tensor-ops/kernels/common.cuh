@@ -42,6 +42,17 @@ __device__ inline void store(bf16 *to, float x) {
 #endif
 }
 
+// max(x, 0). NaN stays NaN, which `fmaxf` would hide.
+__device__ inline float relu(float x) {
+#ifdef EMULATION
+    return x < 0 ? 0 : x;
+#else
+    float y;
+    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
 // Numbers that lie side by side and are read and written together.
 constexpr int WIDE = 8;
 

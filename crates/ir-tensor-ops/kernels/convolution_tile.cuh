@@ -160,7 +160,7 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
                 const WideNorm of(norm, channel);
                 float values[WIDE];
                 load_wide((const T *)&found[i], values);
-                for (int k = 0; k < WIDE; k++) values[k] = fmaxf(of(values[k], k), 0);
+                for (int k = 0; k < WIDE; k++) values[k] = relu(of(values[k], k));
                 store_wide(into, values);
             } else {
                 *(Wide<T> *)into = found[i];

@@ -72,8 +72,7 @@ __device__ inline void features(const T *x, const float *mean, const float *scal
         for (int r = 0; r < kernel; r++)
             for (int c = 0; c < kernel; c++) {
                 int64_t place = (image * height + row * kernel + r) * width + column * kernel + c;
-                float a = fmaf(scale[channel], load(x[place * padded + channel]) - mean[channel], shift[channel]);
-                sum += max(a, 0.f);
+                sum += relu(fmaf(scale[channel], load(x[place * padded + channel]) - mean[channel], shift[channel]));
             }
         found[((image * channels + channel) * out_height + row) * out_width + column] = sum / (kernel * kernel);
     }

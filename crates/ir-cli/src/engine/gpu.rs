@@ -1,8 +1,9 @@
 //! Training and evaluating on a GPU.
 
 use anyhow::Result;
+use candle_core::Tensor;
 use ir_data::Loader;
-use ir_models::{Position, ResNet, ResidualNetwork, Trainer, gpu};
+use ir_models::{Position, ResNet, ResidualNetwork, Trainer, TrainingPass, gpu};
 use ir_tensor_ops::gpu::{Gpu, Precision};
 
 use super::{AfterStep, Engine};
@@ -90,6 +91,10 @@ impl Engine for OnGpu {
 
     fn trainer(&mut self) -> Result<&Trainer> {
         Ok(self.trainer.updated()?)
+    }
+
+    fn training_pass(&mut self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass> {
+        Ok(self.trainer.training_pass(images, labels)?)
     }
 
     fn network(&mut self) -> Result<&dyn ResidualNetwork> {

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use anyhow::Result;
+use candle_core::Tensor;
 use ir_data::Loader;
-use ir_models::{Position, ResNet, ResidualNetwork, StepReport, Trainer};
+use ir_models::{Position, ResNet, ResidualNetwork, StepReport, Trainer, TrainingPass};
 
 use crate::arguments::{Device, Precision};
 use crate::data;
@@ -44,6 +45,12 @@ pub(crate) trait Engine {
     /// # Errors
     /// What a GPU reports.
     fn trainer(&mut self) -> Result<&Trainer>;
+
+    /// One batch forward and backward with batch statistics, as a step begins.
+    ///
+    /// # Errors
+    /// A batch that no step takes; what a GPU reports.
+    fn training_pass(&mut self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass>;
 
     /// The network as it is now, where it is evaluated fastest.
     ///
@@ -132,6 +139,10 @@ impl Engine for Trainer {
 
     fn trainer(&mut self) -> Result<&Trainer> {
         Ok(self)
+    }
+
+    fn training_pass(&mut self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass> {
+        Ok((*self).network().training_pass(images, labels)?)
     }
 
     fn network(&mut self) -> Result<&dyn ResidualNetwork> {

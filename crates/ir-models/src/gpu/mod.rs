@@ -9,6 +9,7 @@
 
 mod arena;
 mod backward;
+mod found;
 mod memory;
 mod network;
 mod pass;

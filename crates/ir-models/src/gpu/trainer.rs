@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use candle_core::Tensor;
 use ir_tensor_ops::gpu::{
     Descent, EpochOrder, Gpu, Graph, KernelTime, Precision, Progress, ResidentImages, StepState,
     Stopped,
@@ -10,7 +11,7 @@ use ir_tensor_ops::gpu::{
 use super::memory::Pass;
 use super::weights::DeviceWeights;
 use crate::error::{Error, Result};
-use crate::pass::RUNNING_MOMENTUM;
+use crate::pass::{RUNNING_MOMENTUM, TrainingPass};
 use crate::trainer::{self, Position, StepReport};
 
 /// Steps that are asked for before somebody looks at what they came to.
@@ -75,6 +76,7 @@ pub struct Trainer {
     trainer: trainer::Trainer,
     weights: DeviceWeights,
     images: TrainingImages,
+    pass: Pass,
     state: StepState,
     /// A whole step.
     step: Graph,
@@ -127,6 +129,7 @@ impl Trainer {
             trainer,
             weights,
             images,
+            pass,
             state,
             step,
             ahead: false,
@@ -171,6 +174,19 @@ impl Trainer {
         Ok(self.step.times()?)
     }
 
+    /// One batch forward and backward with batch statistics, on the device and in its precision; changes nothing. As
+    /// [`ResNet::training_pass`](crate::ResNet::training_pass), except that there are as many images as a step takes and
+    /// that a label which is no class makes the loss NaN.
+    ///
+    /// # Errors
+    /// Another shape or number of images, or of labels; what the device reports.
+    pub fn training_pass(&mut self, images: &Tensor, labels: &Tensor) -> Result<TrainingPass> {
+        self.pass.images.write(images)?;
+        self.pass.labels.write(&labels.to_vec1::<u32>()?)?;
+        self.pass.run(&self.weights)?;
+        self.pass.found(&self.weights)
+    }
+
     /// The rest of an epoch: a step on each batch. `samples` are the indices of all samples of the epoch in order, and
     /// `changes` what happens to each ([`EpochOrder::change`]). As [`crate::Trainer::epoch`], except that `after_step`
     /// hears of steps some time after they were taken: when it breaks off, up to 15 more have been.
@@ -208,7 +224,7 @@ impl Trainer {
             done = progress.done;
             let flow = self.report(&progress, learning_rate, &mut after_step);
             if let Some((stopped, loss)) = progress.stopped {
-                return Err(self.not_finite(stopped, loss));
+                return Err(self.not_finite(stopped, loss)?);
             }
             if flow.is_break() && done < batches {
                 return Ok(None);
@@ -235,26 +251,28 @@ impl Trainer {
         flow
     }
 
-    fn not_finite(&self, stopped: Stopped, loss: f64) -> Error {
+    /// What was not finite. Steps after the one that stopped were the same one again, without effect, so that its pass is
+    /// still there to be looked at.
+    fn not_finite(&mut self, stopped: Stopped, loss: f64) -> Result<Error> {
+        let pass = self.pass.found(&self.weights)?;
+        let checked = self.updated()?.check(&pass);
         let Position { step, epoch, .. } = *self.trainer.position();
-        let quantity = match stopped {
-            Stopped::Loss => {
-                return Error::NonFiniteLoss {
-                    loss,
-                    step,
-                    epoch,
-                    origin: None,
-                };
-            }
-            Stopped::Statistics => "batch statistics",
-            Stopped::Update => "updated value",
-        };
-        Error::NonFiniteStep {
-            quantity,
-            tensor: "some tensor (a run on the CPU names it)".into(),
-            loss,
-            step,
-            epoch,
-        }
+        Ok(match (checked, stopped) {
+            (Err(named), _) => named,
+            (Ok(()), Stopped::Loss) => Error::NonFiniteLoss {
+                loss,
+                step,
+                epoch,
+                origin: None,
+            },
+            // At the edge of f32 the device may round beyond it, and the CPU not.
+            (Ok(()), Stopped::Statistics | Stopped::Update) => Error::NonFiniteStep {
+                quantity: "updated value",
+                tensor: "some tensor".into(),
+                loss,
+                step,
+                epoch,
+            },
+        })
     }
 }

@@ -80,6 +80,18 @@ impl DeviceWeights {
         tensors.map(read).collect()
     }
 
+    /// The gradients that a pass has left, `None` for tensors that are not trained.
+    pub(super) fn read_gradients(&self, specs: &[TensorSpec]) -> Result<Vec<Option<Tensor>>> {
+        let gradients = self.parameters.gradients.to_vec()?;
+        let read = |(spec, &slot): (&TensorSpec, &Slot)| {
+            let trained = spec.kind.is_trainable();
+            trained
+                .then(|| arena::unpack(spec, slot, &gradients))
+                .transpose()
+        };
+        specs.iter().zip(&self.arena.slots).map(read).collect()
+    }
+
     /// The parameter with this index in the layout.
     pub(super) fn parameter(&self, index: usize) -> Result<Buffer<f32>> {
         self.of(&self.parameters.weights, index)

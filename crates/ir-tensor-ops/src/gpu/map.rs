@@ -97,12 +97,25 @@ impl Map {
     /// # Errors
     /// `Shape`, `DType` or `Device`, and those of [`Map::new`].
     pub fn from_tensor(gpu: &Gpu, tensor: &Tensor, precision: Precision) -> Result<Self> {
-        const OP: &str = "Map::from_tensor";
-        let dims = input::dims(OP, "tensor", tensor, "[N, C, H, W]")?;
-        let values = tensors::numbers(gpu, OP, "tensor", tensor)?;
+        let dims = input::dims("Map::from_tensor", "tensor", tensor, "[N, C, H, W]")?;
         let map = Self::new(gpu, dims, precision)?;
-        map.reorder("to_map", &[(&values).into(), map.argument()])?;
+        map.write(tensor)?;
         Ok(map)
+    }
+
+    /// Overwrites it with a tensor `[N, C, H, W]` of f32, which lies on this GPU or the CPU.
+    ///
+    /// # Errors
+    /// `Shape` for other dimensions than its own, `DType` or `Device`, [`Error::Gpu`](crate::Error::Gpu).
+    pub fn write(&self, tensor: &Tensor) -> Result<()> {
+        const OP: &str = "Map::write";
+        let dims = input::dims(OP, "tensor", tensor, "[N, C, H, W]")?;
+        if dims != self.dims {
+            let expected = format!("{:?}", self.dims);
+            return Err(input::wrong_sizes(OP, "tensor", &dims, expected));
+        }
+        let values = tensors::numbers(self.gpu(), OP, "tensor", tensor)?;
+        self.reorder("to_map", &[(&values).into(), self.argument()])
     }
 
     /// A copy as a tensor on the CPU.
