@@ -6,7 +6,7 @@ use crate::options::{Measure, Options};
 use crate::probe::{inner, norms};
 use crate::results::{BlockMeasures, Undefined};
 use crate::statistics::{Moments, PartialMoments};
-use crate::trace::TracedBlock;
+use crate::trace::Trace;
 
 /// The per-sample scalars of one block, over the batches so far.
 #[derive(Clone, Default)]
@@ -23,10 +23,11 @@ impl BlockSoFar {
     pub(crate) fn add(
         &mut self,
         block: usize,
-        traced: &TracedBlock,
+        trace: &Trace,
         last_stage: Option<&LastStage>,
         options: &Options,
     ) -> Result<()> {
+        let traced = &trace.blocks[block];
         if options.any(&[Measure::Ratio]) {
             let h_norms = norms(&traced.s)?;
             for (f_norm, h_norm) in norms(&traced.branch)?.iter().zip(&h_norms) {
@@ -35,14 +36,15 @@ impl BlockSoFar {
             self.h_norm.extend(&h_norms);
         }
         if let (Some(gradient), true) = (&traced.gradient, options.any(&[Measure::Cosine])) {
-            for product in inner(&traced.branch, gradient)? {
+            let products = inner(&traced.branch, gradient)?;
+            for (product, scale) in products.iter().zip(&trace.scales) {
                 self.cosine.add(product.cosine());
-                self.grad_norm.add(product.y_squared.sqrt());
+                self.grad_norm.add(product.y_squared.sqrt() * scale);
             }
         }
         let exit_gradient = last_stage.and_then(|stage| stage.before(block).gradient.as_ref());
         if let (Some(gradient), true) = (exit_gradient, options.any(&[Measure::ExitCosine])) {
-            for product in inner(&traced.branch, gradient)? {
+            for product in inner(&traced.branch, &gradient.direction)? {
                 self.exit_cosine.add(product.cosine());
             }
         }

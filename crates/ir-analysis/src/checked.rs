@@ -1,7 +1,7 @@
 //! A stranger's network, held to the contract of the trait.
 
 use candle_core::{Result as CandleResult, Tensor};
-use ir_models::{Block, BlockBackward, BlockGradients, ResidualNetwork};
+use ir_models::{Block, BlockBackward, BlockGradients, LinearizedBlock, ResidualNetwork};
 use ir_tensor_ops::{explicit, together};
 
 use crate::error::{Error, Part, Result};
@@ -120,13 +120,33 @@ impl<'a> Checked<'a> {
         h: &Tensor,
         gradient: &Tensor,
     ) -> Result<BlockGradients> {
-        let found = named(Part::Branch(block), backward.gradients(block, h, gradient))?;
+        let found = named(Part::Block(block), backward.gradients(block, h, gradient))?;
         if found.h.dims() != h.dims() {
             return Err(Error::NoGradient {
                 position: format!("h_{block}"),
             });
         }
         Ok(found)
+    }
+
+    /// A block at an h, by that way, if it has one.
+    pub(crate) fn linearized<'b>(
+        &self,
+        backward: &'b dyn BlockBackward,
+        block: usize,
+        h: &Tensor,
+    ) -> Result<Option<Box<dyn LinearizedBlock + 'b>>> {
+        named(Part::Block(block), backward.linearized(block, h))
+    }
+
+    /// The gradient at h_L, from that at the logits, by that way.
+    pub(crate) fn head_gradient(
+        &self,
+        backward: &dyn BlockBackward,
+        h: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Tensor> {
+        named(Part::Head, backward.head_gradient(h, gradient))
     }
 
     /// h_{j+1} from the sum.
@@ -145,38 +165,37 @@ impl<'a> Checked<'a> {
 
     /// Logits `[N, classes]` from h_j on, without a record for gradients.
     ///
-    /// By the network's own way; if anything is wrong there, step by step, which says where.
+    /// By the network's own way; if anything is wrong there, a function that is wrong too is named instead.
     pub(crate) fn logits_from(&self, block: usize, h: &Tensor) -> Result<Tensor> {
-        let samples = h.dims().first().copied().unwrap_or(0);
-        if let Ok(logits) = self.network.logits_from(block, h)
-            && is_logits(&logits, samples)
-        {
-            return Ok(logits.detach());
-        }
+        let found = named(Part::LogitsFrom(block), self.network.logits_from(block, h));
+        let error = match found.and_then(|logits| logits_of(h, logits)) {
+            Ok(logits) => return Ok(logits.detach()),
+            Err(error) => error,
+        };
         let mut h = h.clone();
         for later in block..=self.last_block() {
             h = self.step(later, &h)?;
         }
-        self.head(&h)
+        self.head(&h)?;
+        Err(error)
     }
 
     /// Logits `[N, classes]`.
     pub(crate) fn head(&self, h: &Tensor) -> Result<Tensor> {
-        let logits = named(Part::Head, self.network.head(h))?;
-        let samples = h.dims().first().copied().unwrap_or(0);
-        if is_logits(&logits, samples) {
-            return Ok(logits);
-        }
-        Err(Error::Logits {
-            samples,
-            found: logits.dims().to_vec(),
-        })
+        logits_of(h, named(Part::Head, self.network.head(h))?)
     }
 }
 
-/// Whether a tensor has the shape of the logits of a batch.
-fn is_logits(tensor: &Tensor, samples: usize) -> bool {
-    matches!(*tensor.dims(), [found, classes] if found == samples && classes > 0)
+/// `logits` if it has the shape of those of a batch.
+fn logits_of(h: &Tensor, logits: Tensor) -> Result<Tensor> {
+    let samples = h.dims().first().copied().unwrap_or(0);
+    match *logits.dims() {
+        [found, classes] if found == samples && classes > 0 => Ok(logits),
+        _ => Err(Error::Logits {
+            samples,
+            found: logits.dims().to_vec(),
+        }),
+    }
 }
 
 fn named<T>(part: Part, result: CandleResult<T>) -> Result<T> {

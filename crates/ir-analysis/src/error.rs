@@ -29,6 +29,8 @@ pub enum Part {
     Block(usize),
     /// `head`.
     Head,
+    /// `logits_from`, from this block on.
+    LogitsFrom(usize),
 }
 
 impl fmt::Display for Part {
@@ -40,6 +42,7 @@ impl fmt::Display for Part {
             Self::After(block) => write!(f, "after of block {block}"),
             Self::Block(block) => write!(f, "block {block}"),
             Self::Head => f.write_str("head"),
+            Self::LogitsFrom(block) => write!(f, "logits_from({block}, …)"),
         }
     }
 }

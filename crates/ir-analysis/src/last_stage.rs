@@ -5,14 +5,14 @@ use candle_core::{Tensor, Var};
 use crate::batch::Batch;
 use crate::checked::Checked;
 use crate::error::{Error, Result};
-use crate::outcome::{Outcomes, loss_gradient};
+use crate::outcome::{LossGradient, Outcomes};
 use crate::trace::{Gradients, Trace, back_propagate};
 
 /// What the head makes of a representation.
 pub(crate) struct Reading {
     pub(crate) outcomes: Outcomes,
     /// The exit gradient ∂loss(head(h))/∂h, if taken.
-    pub(crate) gradient: Option<Tensor>,
+    pub(crate) gradient: Option<LossGradient>,
 }
 
 impl Reading {
@@ -34,20 +34,24 @@ impl Reading {
         if let Some(backward) = network.block_backward() {
             let logits = network.head(h)?;
             let outcomes = Outcomes::new(&logits, batch)?;
-            let gradient = backward.head_gradient(h, &loss_gradient(&logits, batch)?)?;
+            let LossGradient { direction, scales } = LossGradient::at_logits(&logits, batch)?;
+            let direction = network.head_gradient(backward, h, &direction)?;
             return Ok(Self {
                 outcomes,
-                gradient: Some(gradient),
+                gradient: Some(LossGradient { direction, scales }),
             });
         }
         let h = Var::from_tensor(h)?;
         let logits = network.head(&h)?;
         let outcomes = Outcomes::new(&logits, batch)?;
-        let gradient = back_propagate(&logits, batch)?.remove(&h);
-        if gradient.is_none() {
+        let (mut gradients, scales) = back_propagate(&logits, batch)?;
+        let Some(direction) = gradients.remove(&h) else {
             return Err(Error::NoGradient { position: name() });
-        }
-        Ok(Self { outcomes, gradient })
+        };
+        Ok(Self {
+            outcomes,
+            gradient: Some(LossGradient { direction, scales }),
+        })
     }
 }
 
@@ -95,7 +99,10 @@ impl LastStage {
         }
         after.push(Reading {
             outcomes,
-            gradient: trace.gradient_last.clone(),
+            gradient: trace.gradient_last.clone().map(|direction| LossGradient {
+                direction,
+                scales: trace.scales.clone(),
+            }),
         });
         Ok(Self {
             start,

@@ -192,8 +192,8 @@ pub struct Options {
     pub unroll_steps: usize,
     /// One unrolling for each of these; by default one, unscaled.
     pub unroll_scales: Vec<UnrollScale>,
-    /// Random draws for each number of deleted blocks or swaps and each length of a path. Fewer
-    /// where there are no more different ones.
+    /// Random draws for each number of deleted blocks or swaps and each length of a path. Of blocks and of paths, different
+    /// ones, fewer where there are no more; swaps are drawn one after another, whatever they were before.
     pub draws: usize,
     /// What the draws are a function of, together with their kind, their size and their index.
     pub draw_seed: u64,

@@ -18,7 +18,7 @@ use ir_models::LinearizedBlock;
 use crate::checked::Checked;
 use crate::draws::{Draws, binomial};
 use crate::error::{Error, Result};
-use crate::probe::norms;
+use crate::probe::{norms, scale_samples};
 use crate::recorded::Recorded;
 use crate::results::PathLength;
 use crate::statistics::Moments;
@@ -28,8 +28,8 @@ use crate::trace::{Trace, TracedBlock};
 pub(crate) struct PathsSoFar {
     /// Number of blocks.
     blocks: usize,
-    /// By length, from 0.
-    lengths: Vec<Vec<PathSoFar>>,
+    /// Those drawn of each length, where any are.
+    lengths: Vec<(usize, Vec<PathSoFar>)>,
 }
 
 struct PathSoFar {
@@ -45,10 +45,14 @@ impl PathsSoFar {
             takes: (0..blocks).map(|block| taken.contains(&block)).collect(),
             norm: Moments::default(),
         };
-        let of_length = |length| draws.paths(blocks, length).into_iter().map(path).collect();
+        let of_length = |length| {
+            let drawn = draws.paths(blocks, length).into_iter().map(path);
+            (length, drawn.collect::<Vec<_>>())
+        };
+        let lengths = (0..=blocks).map(of_length);
         Self {
             blocks,
-            lengths: (0..=blocks).map(of_length).collect(),
+            lengths: lengths.filter(|(_, drawn)| !drawn.is_empty()).collect(),
         }
     }
 
@@ -61,7 +65,7 @@ impl PathsSoFar {
         let linearize = |(block, traced)| linearized(network, block, traced);
         let blocks = trace.blocks.iter().enumerate().map(linearize);
         let blocks: Vec<_> = blocks.collect::<Result<_>>()?;
-        for path in self.lengths.iter_mut().flatten() {
+        for path in self.lengths.iter_mut().flat_map(|(_, drawn)| drawn) {
             let mut arriving = Arriving::new(gradient_last.clone())?;
             for (block, &takes) in path.takes.iter().enumerate().rev() {
                 let back = if takes {
@@ -75,14 +79,14 @@ impl PathsSoFar {
                 }
                 arriving.pass(back)?;
             }
-            path.norm.extend(&arriving.norms()?);
+            path.norm.extend(&arriving.norms(&trace.scales));
         }
         Ok(())
     }
 
     /// `None` before the first sample.
     pub(crate) fn finish(&self) -> Option<Vec<PathLength>> {
-        let of_length = |(length, sampled): (usize, &Vec<PathSoFar>)| {
+        let of_length = |&(length, ref sampled): &(usize, Vec<PathSoFar>)| {
             let mut norm = Moments::default();
             for path in sampled {
                 norm.add(path.norm.mean()?);
@@ -97,7 +101,7 @@ impl PathsSoFar {
                 contribution: (paths * mean).into(),
             })
         };
-        self.lengths.iter().enumerate().map(of_length).collect()
+        self.lengths.iter().map(of_length).collect()
     }
 }
 
@@ -108,7 +112,7 @@ fn linearized<'a>(
     traced: &TracedBlock,
 ) -> Result<Box<dyn LinearizedBlock + 'a>> {
     if let Some(backward) = network.block_backward()
-        && let Some(linearized) = backward.linearized(block, &traced.h)?
+        && let Some(linearized) = network.linearized(backward, block, &traced.h)?
     {
         return Ok(linearized);
     }
@@ -187,13 +191,8 @@ impl Arriving {
         if exponents.iter().all(|&exponent| exponent == 0) {
             return Ok(());
         }
-        let mut shape = vec![1; self.gradient.rank()];
-        shape[0] = exponents.len();
         let factors: Vec<f64> = exponents.iter().map(|&e| 2f64.powi(-e)).collect();
-        let factors = Tensor::from_vec(factors, shape, self.gradient.device())?;
-        self.gradient = self
-            .gradient
-            .broadcast_mul(&factors.to_dtype(self.gradient.dtype())?)?;
+        self.gradient = scale_samples(&self.gradient, &factors)?;
         for (sample, exponent) in exponents.into_iter().enumerate() {
             self.exponents[sample] += exponent;
             self.norms[sample] *= 2f64.powi(-exponent);
@@ -201,9 +200,11 @@ impl Arriving {
         Ok(())
     }
 
-    /// ‖g‖ of each sample.
-    fn norms(&self) -> Result<Vec<f64>> {
-        let norm = |(norm, exponent): (&f64, &i32)| norm * 2f64.powi(*exponent);
-        Ok(self.norms.iter().zip(&self.exponents).map(norm).collect())
+    /// ‖g‖ of each sample, whose gradient began over its scale.
+    fn norms(&self, scales: &[f64]) -> Vec<f64> {
+        let norms = self.norms.iter().zip(&self.exponents).zip(scales);
+        norms
+            .map(|((norm, &exponent), scale)| norm * 2f64.powi(exponent) * scale)
+            .collect()
     }
 }

@@ -59,6 +59,15 @@ pub(crate) fn norms(x: &Tensor) -> Result<Vec<f64>> {
     Ok(squared.into_iter().map(f64::sqrt).collect())
 }
 
+/// Each sample times its factor, which is rounded to the dtype of x.
+pub(crate) fn scale_samples(x: &Tensor, factors: &[f64]) -> Result<Tensor> {
+    let mut shape = vec![1; x.rank()];
+    shape[0] = factors.len();
+    let factors = Tensor::from_slice(factors, shape, &Device::Cpu)?;
+    let factors = factors.to_dtype(x.dtype())?.to_device(x.device())?;
+    Ok(x.broadcast_mul(&factors)?)
+}
+
 /// ⟨x_n, y_n⟩ and both norms of each sample.
 pub(crate) fn inner(x: &Tensor, y: &Tensor) -> Result<Vec<Inner>> {
     Ok(per_sample::inner(&readable(x)?, &readable(y)?)?)

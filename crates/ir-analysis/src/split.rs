@@ -156,7 +156,7 @@ impl<'a> SplitSoFar<'a> {
             let name = || "h_L".to_owned();
             let h_last = &trace.h_last;
             let last = Reading::at(self.network, h_last, batch, Gradients::Taken, name)?;
-            trace.gradient_last = last.gradient;
+            trace.read_at_the_end(last);
         }
         self.score.add(&outcomes);
         self.add_lesions(&trace, batch)?;
@@ -208,7 +208,7 @@ impl<'a> SplitSoFar<'a> {
     fn add_blocks(&mut self, trace: &Trace, last_stage: Option<&LastStage>) -> Result<()> {
         for (block, so_far) in self.blocks.iter_mut().enumerate() {
             let last_stage = last_stage.filter(|stage| block >= stage.start);
-            so_far.add(block, &trace.blocks[block], last_stage, self.options)?;
+            so_far.add(block, trace, last_stage, self.options)?;
         }
         Ok(())
     }

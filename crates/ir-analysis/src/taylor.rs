@@ -30,11 +30,14 @@ impl TaylorSoFar {
             return Ok(());
         };
         let losses = here.outcomes.loss.iter().zip(&next.outcomes.loss);
-        for ((loss, next_loss), product) in losses.zip(inner(&traced.branch, gradient)?) {
+        let products = inner(&traced.branch, &gradient.direction)?;
+        let predicted = products.iter().zip(&gradient.scales);
+        let predicted = predicted.map(|(product, scale)| product.dot * scale);
+        for ((loss, next_loss), predicted) in losses.zip(predicted) {
             self.exit_loss.add(*loss);
             self.next_exit_loss.add(*next_loss);
-            self.predicted_change.add(product.dot);
-            self.remainder.add(next_loss - loss - product.dot);
+            self.predicted_change.add(predicted);
+            self.remainder.add(next_loss - loss - predicted);
         }
         Ok(())
     }

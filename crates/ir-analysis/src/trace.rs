@@ -8,8 +8,8 @@ use crate::batch::Batch;
 use crate::checked::Checked;
 use crate::error::{Error, Part, Result};
 use crate::last_stage::Reading;
-use crate::outcome::{Outcomes, loss_gradient};
-use crate::probe::{Probe, norms};
+use crate::outcome::{LossGradient, Outcomes};
+use crate::probe::{Probe, norms, scale_samples};
 
 /// What one block saw, did, and was asked for by the loss. All are values: none is part of a
 /// record for gradients.
@@ -39,6 +39,8 @@ pub struct Trace {
     pub gradient_last: Option<Tensor>,
     /// The logits `[N, classes]`, bitwise those of [`ResidualNetwork::logits`].
     pub logits: Tensor,
+    /// What each sample's gradients have to be multiplied by ([`LossGradient`]): 1 in what [`trace`] gives.
+    pub(crate) scales: Vec<f64>,
 }
 
 /// Runs a network once forward and once backward, and keeps each h_j, F_j(h_j) and ∂L/∂h_j.
@@ -88,8 +90,30 @@ pub struct Trace {
 pub fn trace(network: &dyn ResidualNetwork, images: &Tensor, labels: &Tensor) -> Result<Trace> {
     let batch = Batch::new(0, images.clone(), labels.clone())?;
     let network = Checked::new(network)?;
-    let (trace, _) = run(&network, &batch, Gradients::Taken)?;
+    let (mut trace, _) = run(&network, &batch, Gradients::Taken)?;
+    trace.take_in_scales()?;
     Ok(trace)
+}
+
+impl Trace {
+    /// Takes over what was read at h_L, and gives the gradient there.
+    pub(crate) fn read_at_the_end(&mut self, reading: Reading) -> Option<Tensor> {
+        let LossGradient { direction, scales } = reading.gradient?;
+        self.gradient_last = Some(direction.clone());
+        self.scales = scales;
+        Some(direction)
+    }
+
+    /// Multiplies every gradient by its sample's scale.
+    fn take_in_scales(&mut self) -> Result<()> {
+        let samples = self.scales.len();
+        let scales = std::mem::replace(&mut self.scales, vec![1.0; samples]);
+        let blocks = self.blocks.iter_mut().map(|block| &mut block.gradient);
+        for gradient in blocks.chain([&mut self.gradient_last]).flatten() {
+            *gradient = scale_samples(gradient, &scales)?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a pass goes backward too.
@@ -122,8 +146,7 @@ fn explicit(
     let last = trace.blocks.len();
     let name = || format!("h_{last}");
     let reading = Reading::at(network, &trace.h_last, batch, Gradients::Taken, name)?;
-    trace.gradient_last.clone_from(&reading.gradient);
-    let mut gradient = reading.gradient;
+    let mut gradient = trace.read_at_the_end(reading);
     for (j, block) in trace.blocks.iter_mut().enumerate().rev() {
         let Some(arriving) = &gradient else {
             break;
@@ -164,10 +187,12 @@ fn recorded(
         h_last: h.detach(),
         gradient_last: None,
         logits: logits.detach(),
+        scales: Vec::new(),
     };
     require_finite(&trace, &outcomes, batch)?;
     if gradients == Gradients::Taken {
-        let gradients = back_propagate(&logits, batch)?;
+        let (gradients, scales) = back_propagate(&logits, batch)?;
+        trace.scales = scales;
         probes.collect(&gradients, &mut trace)?;
     }
     Ok((trace, outcomes))
@@ -197,11 +222,11 @@ fn traced_step(
     Ok((next, traced))
 }
 
-/// Sends each sample's loss gradient back from the logits.
-pub(crate) fn back_propagate(logits: &Tensor, batch: &Batch) -> Result<GradStore> {
+/// Sends each sample's loss gradient back from the logits, over its scale, which is returned beside.
+pub(crate) fn back_propagate(logits: &Tensor, batch: &Batch) -> Result<(GradStore, Vec<f64>)> {
     // The derivative of Σ logits · g with g held fixed is g: exactly the vector wanted.
-    let seed = loss_gradient(logits, batch)?;
-    Ok((logits * seed)?.sum_all()?.backward()?)
+    let LossGradient { direction, scales } = LossGradient::at_logits(logits, batch)?;
+    Ok(((logits * direction)?.sum_all()?.backward()?, scales))
 }
 
 /// Refuses a loss of which no gradient exists, and says where it comes from.

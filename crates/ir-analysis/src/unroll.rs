@@ -105,7 +105,7 @@ impl StepSoFar {
     /// The move that makes the step: F and its gradient at the h it starts from.
     fn add_move(&mut self, h: &Tensor, branch: &Tensor, scale: f64, from: &Reading) -> Result<()> {
         if let Some(gradient) = &from.gradient {
-            for product in inner(branch, gradient)? {
+            for product in inner(branch, &gradient.direction)? {
                 self.cosine.add(product.cosine());
             }
         }

@@ -20,6 +20,8 @@ enum Mistake {
     SecondBlockDetaches,
     BranchOverflows,
     LastIsTransition,
+    WayToLogitsFails,
+    WayToLogitsIsNoTable,
 }
 
 struct Network(Mistake);
@@ -67,6 +69,17 @@ impl ResidualNetwork for Network {
         match (self.0, block) {
             (Mistake::SecondBlockDetaches, 1) => Ok(sum.detach()),
             _ => Ok(sum.clone()),
+        }
+    }
+
+    fn logits_from(&self, block: usize, h: &Tensor) -> Result<Tensor> {
+        match self.0 {
+            Mistake::WayToLogitsFails => h.matmul(h),
+            Mistake::WayToLogitsIsNoTable => h.sum(1),
+            _ => {
+                let h = (block..2).try_fold(h.clone(), |h, later| self.step(later, &h));
+                self.head(&h?)
+            }
         }
     }
 
@@ -159,6 +172,17 @@ fn failures_name_the_function() {
     assert!(
         message.starts_with("branch of block 1 failed: "),
         "{message}"
+    );
+}
+
+#[test]
+fn a_way_to_the_logits_of_its_own_is_held_to_the_contract() {
+    // Without block 0 the way begins at block 1.
+    let found = message(Mistake::WayToLogitsFails);
+    assert!(found.starts_with("logits_from(1, …) failed: "), "{found}");
+    assert_eq!(
+        message(Mistake::WayToLogitsIsNoTable),
+        "the head gives [3]; logits have the shape [3, classes]"
     );
 }
 

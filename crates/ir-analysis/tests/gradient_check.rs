@@ -240,3 +240,33 @@ fn a_networks_own_gradients_are_checked_too() {
     assert_eq!(cut[0].part, Part::Block(1));
     assert!((cut[0].missing - 0.5).abs() < cut[0].bound, "{cut:?}");
 }
+
+#[test]
+fn a_gradient_that_is_no_number_is_found() {
+    /// √ of what a ReLU leaves: finite everywhere, with 0 · ∞ for a gradient where the ReLU is shut.
+    struct Roots;
+    impl ResidualNetwork for Roots {
+        fn blocks(&self) -> Vec<Block> {
+            vec![Block {
+                stage: 0,
+                transition: false,
+            }]
+        }
+        fn stem(&self, images: &Tensor) -> Result<Tensor> {
+            Ok(images.clone())
+        }
+        fn branch(&self, _: usize, h: &Tensor) -> Result<Tensor> {
+            h.relu()?.sqrt()
+        }
+        fn head(&self, h: &Tensor) -> Result<Tensor> {
+            Ok(h.clone())
+        }
+    }
+    let images = Tensor::new(&[[1f32, -1., 2., -2.]], &Device::Cpu).unwrap();
+    let found = check_gradients(&Roots, &images);
+    let Err(Error::CutGradients { cut }) = found else {
+        panic!("NaN passed: {found:?}");
+    };
+    assert_eq!(cut[0].part, Part::Branch(0));
+    assert!(cut[0].missing.is_nan());
+}

@@ -89,19 +89,87 @@ fn a_representation_of_zero_has_no_ratio_and_is_left_out() {
 }
 
 #[test]
+fn a_sample_that_is_right_beyond_doubt_has_an_angle() {
+    // The other class has the probability e^−2s, s being the head's: beyond f32 for 60, beyond f64 for 1000. The gradient
+    // points along (−1, 1) all the same, the branch along (1, 0).
+    for head in [1.0, 60.0, 1000.0] {
+        let split = analyse(&Gain { gain: 1.0, head }, &[[1., 0.]]);
+        let block = &split.blocks[0];
+        for cosine in [block.cosine, block.exit_cosine] {
+            assert!(
+                (cosine.expect("defined") + 0.5f64.sqrt()).abs() < 1e-7,
+                "{head}"
+            );
+        }
+        assert_eq!(
+            (block.undefined.cosine, block.undefined.exit_cosine),
+            (0, 0)
+        );
+        // ‖∂L/∂h_0‖ = 2 s p √2, of a function of h_0 that is 2 s times the softmax's argument.
+        let probability = 1.0 / (1.0 + (2.0 * head).exp());
+        let norm = 2.0 * head * probability * 2f64.sqrt();
+        let found = block.grad_norm.expect("measured").0;
+        assert!(
+            (found - norm).abs() <= 1e-6 * norm,
+            "{found}, expected {norm}"
+        );
+        let row = &split.taylor[0];
+        let change = -head / (1.0 + head.exp());
+        assert!(
+            (row.predicted_change.0 - change).abs() <= 1e-6 * change.abs(),
+            "{head}"
+        );
+    }
+}
+
+#[test]
 fn a_gradient_of_zero_has_no_angle() {
-    // e^−2000 is 0 even in f64: the sample is right beyond any doubt.
-    let split = analyse(
-        &Gain {
-            gain: 1.0,
-            head: 1000.0,
-        },
-        &[[1., 0.]],
+    // One class alone: no logit changes the loss.
+    struct Certain;
+    impl ResidualNetwork for Certain {
+        fn blocks(&self) -> Vec<Block> {
+            vec![Block {
+                stage: 0,
+                transition: false,
+            }]
+        }
+        fn stem(&self, images: &Tensor) -> Result<Tensor> {
+            Ok(images.clone())
+        }
+        fn branch(&self, _: usize, h: &Tensor) -> Result<Tensor> {
+            h * 2.0
+        }
+        fn head(&self, h: &Tensor) -> Result<Tensor> {
+            h.narrow(1, 0, 1)
+        }
+    }
+    let split = analyze_split(
+        &Certain,
+        batches(&[[1., 0.]]),
+        &Options::default(),
+        &mut |_| {},
     );
+    let split = split.expect("a finite loss");
     assert_eq!(split.loss, 0.0);
     assert_eq!(split.blocks[0].cosine, None);
     assert_eq!(split.blocks[0].undefined.cosine, 1);
     assert_eq!(split.blocks[0].grad_norm, Some(0.0.into()));
+}
+
+#[test]
+fn no_draws_are_no_paths() {
+    let options = Options {
+        draws: 0,
+        measures: [Measure::Paths, Measure::Delete, Measure::Reorder].into(),
+        ..Options::default()
+    };
+    let network = Gain {
+        gain: 0.5,
+        head: 1.0,
+    };
+    let split = analyze_split(&network, batches(&[[1., 0.]]), &options, &mut |_| {});
+    let split = split.expect("nothing to measure is no error");
+    assert!(split.paths.is_empty() && split.deletions.is_empty() && split.reorderings.is_empty());
 }
 
 #[test]
@@ -141,6 +209,7 @@ fn an_unrolling_that_overflows_says_so() {
     let last = &steps[200];
     assert_eq!(last.h_norm.expect("measured").0, f64::INFINITY);
     assert!(!last.groups.all.loss.expect("measured").0.is_finite());
+    assert!(!last.groups.all.entropy.expect("measured").0.is_finite());
     assert_eq!(
         last.groups.all.accuracy,
         Some(0.0),

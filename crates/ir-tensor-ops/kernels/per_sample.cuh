@@ -35,7 +35,7 @@ __device__ inline double entropy_of(const float *row, int classes) {
     double largest, sum = exponential_sum(row, classes, &largest), total = 0;
     for (int k = 0; k < classes; k++) {
         double p = exp(row[k] - largest) / sum;
-        if (p > 0) total += p * log(p);
+        if (p != 0) total += p * log(p);
     }
     return 0 - total;
 }

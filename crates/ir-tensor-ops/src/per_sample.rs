@@ -137,7 +137,7 @@ pub fn entropy(logits: &Tensor) -> Result<Vec<f64>> {
     each_row(OP, logits, |row| {
         let plogp = softmax(row)
             .into_iter()
-            .filter(|&p| p > 0.)
+            .filter(|&p| p != 0.)
             .map(|p| p * p.ln());
         0. - plogp.sum::<f64>()
     })

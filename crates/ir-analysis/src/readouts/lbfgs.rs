@@ -48,8 +48,8 @@ pub(super) fn minimize(
             1.0
         };
         let slope = dot(&direction, &gradient);
-        let tries = (0..HALVINGS).map(|halvings| first * 0.5f64.powi(halvings as i32));
-        let better = tries.into_iter().find_map(|length| {
+        let mut tries = (0..HALVINGS).map(|halvings| first * 0.5f64.powi(halvings as i32));
+        let better = tries.find_map(|length| {
             let there = moved(&place, &direction, length);
             let (lower, new) = function(&there);
             (lower <= value + SUFFICIENT * length * slope).then_some((there, lower, new))

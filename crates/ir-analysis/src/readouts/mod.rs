@@ -111,23 +111,24 @@ pub fn fit_readouts<E: BatchError>(
 ) -> Result<Readouts> {
     let network = Checked::new(network)?;
     let mut features = vec![Vec::new(); network.blocks().len() + 1];
-    let (mut labels, mut classes) = (Vec::new(), 0);
+    let (mut labels, mut classes) = (Vec::new(), None);
     each_batch(batches, |batch| {
         network.together(|| {
             let (trace, _) = run(&network, batch, Gradients::Left)?;
-            classes = trace.logits.dim(1)?;
+            let found_classes = trace.logits.dim(1)?;
+            let classes = *classes.get_or_insert(found_classes);
             let places = features.iter_mut().zip(representations(&trace));
             for (index, (all, h)) in places.enumerate() {
                 let (found, width) = pooled(index, h)?;
                 let expected = all.len().checked_div(labels.len()).unwrap_or(width);
-                same_shape(index, (expected, classes), (width, classes))?;
+                same_shape(index, (expected, classes), (width, found_classes))?;
                 all.extend(found);
             }
             labels.extend(&batch.label_values);
             Ok(())
         })
     })?;
-    let train = |features: Vec<f32>| Softmax::train(&features, &labels, classes);
+    let train = |features: Vec<f32>| Softmax::train(&features, &labels, classes.unwrap_or(0));
     Ok(Readouts(features.into_iter().map(train).collect()))
 }
 
