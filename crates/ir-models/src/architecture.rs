@@ -235,6 +235,12 @@ impl Architecture {
                 Entrance::Same => {}
             }
             if let Some(sharing) = &stage.sharing {
+                if !sharing.initial_gamma.is_finite() {
+                    return fail(format!(
+                        "stage {index}: initial_gamma is {}, expected a number that f32 can hold",
+                        sharing.initial_gamma
+                    ));
+                }
                 let transition = matches!(stage.entrance, Entrance::Transition { .. });
                 if sharing.first >= stage.blocks || (transition && sharing.first == 0) {
                     return fail(format!(
@@ -315,6 +321,8 @@ impl Architecture {
             match stage.entrance {
                 Entrance::Same => {}
                 Entrance::Transition { stride } => {
+                    // A stride of 0 is none; `check` refuses it.
+                    let stride = stride.max(1);
                     (height, width) = (height.div_ceil(stride), width.div_ceil(stride));
                 }
                 Entrance::AveragePooling => (height, width) = (height / 2, width / 2),
@@ -324,14 +332,15 @@ impl Architecture {
         self.stages.iter().map(size).collect()
     }
 
-    /// Number of features that the classifier reads.
+    /// Number of features that the classifier reads; 0 for what [`Architecture::check`] refuses.
     pub fn features(&self) -> usize {
         let channels = self
             .stages
             .last()
             .map_or(self.stem_channels, |stage| stage.channels);
         let [height, width] = self.stage_sizes().last().copied().unwrap_or([0, 0]);
-        channels * (height / self.head_pooling) * (width / self.head_pooling)
+        let pooled = |size: usize| size.checked_div(self.head_pooling).unwrap_or(0);
+        channels * pooled(height) * pooled(width)
     }
 
     /// Counts the parameters without building the network.

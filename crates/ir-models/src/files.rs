@@ -108,7 +108,7 @@ impl Prepared {
 /// hard link, or by a copy where the file system has none.
 ///
 /// # Errors
-/// As [`replace`], of `to`.
+/// As [`replace`], of `to`; `from` cannot be read.
 pub fn also_known_as(from: &Path, to: &Path) -> Result<()> {
     let size = std::fs::metadata(from).map_or(0, |metadata| metadata.len());
     let link = |name: &Path| {
@@ -116,7 +116,12 @@ pub fn also_known_as(from: &Path, to: &Path) -> Result<()> {
         std::fs::hard_link(from, name)
     };
     let Ok(linked) = builder(&prefix(to)).make_in(folder_of(to), link) else {
-        let copy = |out: &mut dyn Write| io::copy(&mut File::open(from)?, out).map(drop);
+        let mut from = File::open(from).map_err(|source| Error::Io {
+            path: from.into(),
+            action: "reading it, to copy it",
+            source,
+        })?;
+        let copy = |out: &mut dyn Write| io::copy(&mut from, out).map(drop);
         return replace(to, size, copy);
     };
     let temporary = linked.into_temp_path();

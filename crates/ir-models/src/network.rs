@@ -132,11 +132,7 @@ pub trait ResidualNetwork {
     /// # Errors
     /// Whatever Candle reports.
     fn logits_from(&self, block: usize, h: &Tensor) -> Result<Tensor> {
-        let mut h = h.clone();
-        for later in block..self.blocks().len() {
-            h = self.step(later, &h)?;
-        }
-        self.head(&h)
+        step_by_step(self, block, h)
     }
 
     /// The network's own way to take a gradient through a block or the head, if it has one. By
@@ -241,6 +237,19 @@ pub trait LinearizedBlock {
     /// # Errors
     /// Whatever Candle reports.
     fn back_through_shortcut(&self, gradient: &Tensor) -> Result<Tensor>;
+}
+
+/// The logits from h_j on by the steps of a network, each of which records gradients where it can.
+pub(crate) fn step_by_step(
+    network: &(impl ResidualNetwork + ?Sized),
+    block: usize,
+    h: &Tensor,
+) -> Result<Tensor> {
+    let mut h = h.clone();
+    for later in block..network.blocks().len() {
+        h = network.step(later, &h)?;
+    }
+    network.head(&h)
 }
 
 /// What [`BlockBackward::gradients`] finds.

@@ -10,7 +10,7 @@ use crate::architecture::Architecture;
 use crate::error::Result;
 use crate::initialize;
 use crate::layout::{BatchNorm, BlockLayers, Convolution, Layout, TensorSpec};
-use crate::network::{Block, BlockBackward, ResidualNetwork};
+use crate::network::{Block, BlockBackward, ResidualNetwork, step_by_step};
 
 /// ε in every batch norm, PyTorch's default: y = γ (x − mean) / √(variance + ε) + β. A channel whose
 /// variance is 0 thus has a value, y = β, and a gradient.
@@ -282,9 +282,11 @@ impl ResidualNetwork for ResNet {
         Some(self)
     }
 
-    /// On activations from block to block, without a record for gradients; the bits are those of
-    /// the other functions in turn.
+    /// On activations from block to block where nothing is recorded; the bits are those of the other functions in turn.
     fn logits_from(&self, block: usize, h: &Tensor) -> candle_core::Result<Tensor> {
+        if h.track_op() {
+            return step_by_step(self, block, h);
+        }
         let logits = together(|| {
             let h = Activation::from_tensor(&self.workspace, h)?;
             self.evaluate_from(block, h)
@@ -293,6 +295,9 @@ impl ResidualNetwork for ResNet {
     }
 
     fn logits(&self, images: &Tensor) -> candle_core::Result<Tensor> {
+        if images.track_op() {
+            return step_by_step(self, 0, &self.stem(images)?);
+        }
         let logits = together(|| {
             let images = Activation::from_tensor(&self.workspace, images)?;
             let h = images.conv2d(self.convolution(&self.layout.stem))?;

@@ -34,7 +34,7 @@ pub struct Position {
     pub batches: usize,
     /// Samples seen in the epoch under way.
     pub samples: usize,
-    /// Sum of their losses, each at its own step.
+    /// Sum of their losses in nats, each at its own step.
     pub loss_sum: f64,
     /// How many of them were classified correctly, each at its own step.
     pub correct: usize,
@@ -89,7 +89,7 @@ pub struct Trainer {
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// Mean loss of its batch, before the update.
+    /// Mean loss of its batch in nats, before the update.
     pub loss: f64,
     /// Samples of its batch classified correctly, before the update.
     pub correct: usize,

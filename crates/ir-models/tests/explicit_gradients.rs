@@ -5,7 +5,7 @@
 mod pytorch;
 
 use candle_core::{Tensor, Var};
-use ir_models::{BlockBackward, ResidualNetwork};
+use ir_models::{Architecture, BlockBackward, ResNet, ResidualNetwork};
 use pytorch::{Fixture, all};
 
 /// Both ways through a block are sums of at most 9 · 512 products in two or three layers, in another
@@ -106,4 +106,26 @@ fn explicit_gradients_are_those_of_the_recorded_functions() {
         let expected = recorded(&h, &gradient, |h| network.head(h));
         assert_close(&format!("{case}, head"), &found, &expected);
     }
+}
+
+#[test]
+fn the_ways_to_the_logits_record_what_candle_asks_for() {
+    let network = ResNet::initialize(&Architecture::named("resnet-8", 10).unwrap(), 0).unwrap();
+    let images = Tensor::randn(0f32, 1., (2, 3, 32, 32), &candle_core::Device::Cpu).unwrap();
+    let logits = network.logits(&images).unwrap();
+    let along = upstream(&logits);
+    let h = network.stem(&images).unwrap();
+    let from_h = recorded(&h, &along, |h| network.logits_from(0, h));
+    let stepwise = recorded(&h, &along, |h| {
+        let mut h = h.clone();
+        for block in 0..network.blocks().len() {
+            h = network.step(block, &h)?;
+        }
+        network.head(&h)
+    });
+    let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(values(&from_h), values(&stepwise));
+    assert!(values(&from_h).iter().any(|&value| value != 0.0));
+    let from_images = recorded(&images, &along, |images| network.logits(images));
+    assert!(values(&from_images).iter().any(|&value| value != 0.0));
 }

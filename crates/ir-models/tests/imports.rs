@@ -9,7 +9,7 @@
 )]
 mod formula;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -129,6 +129,24 @@ fn other_types_of_numbers_are_converted() {
             }
         }
     }
+}
+
+#[test]
+fn a_header_of_any_length_is_one_of_safetensors() {
+    // The file begins with the length of its header, whose lowest byte may be that of a pickle.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let mut lowest = std::collections::BTreeSet::new();
+    for padding in 0..32 {
+        let about = HashMap::from([("about".to_owned(), " ".repeat(8 * padding))]);
+        let tensor = ones(&[2, 3]);
+        let bytes = safetensors::serialize([("fc.weight", &tensor)], Some(about)).unwrap();
+        lowest.insert(bytes[0]);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(!Weights::is_torch_file(&path));
+        assert_eq!(Weights::open(&path).unwrap().shapes()["fc.weight"], [2, 3]);
+    }
+    assert!(lowest.len() == 32 && lowest.contains(&0x80));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use ir_tensor_ops::gpu::{Buffer, Map, NormRule, NormState};
 
-use super::network::{Found, Network, as_candle, tensor};
+use super::network::{Found, Network, tensor};
 use crate::error::Result;
 use crate::layout::{self, BlockLayers};
 use crate::network::{BlockBackward, BlockGradients, LinearizedBlock};
@@ -44,6 +44,11 @@ impl Network {
 
     fn gradient_of_head(&self, h: &Map, gradient: &Tensor) -> Result<Tensor> {
         let (rows, device) = (h.dims()[0], gradient.device());
+        let (found, expected) = (gradient.dims(), [rows, self.classifier.outputs]);
+        if found != expected {
+            let message = format!("the gradient of the logits is {found:?}, expected {expected:?}");
+            return Err(candle_core::Error::Msg(message).into());
+        }
         let gradient = gradient.flatten_all()?.to_vec1::<f32>()?;
         let of_logits = Buffer::from_slice(&self.gpu, &gradient)?;
         let of_features = self.features_of(h)?;
@@ -150,7 +155,7 @@ impl BlockBackward for Network {
         let linearized = Linearized::new(self, block, self.map(h)?);
         linearized
             .and_then(|block| block.gradients(gradient))
-            .map_err(as_candle)
+            .map_err(candle_core::Error::from)
     }
 
     fn linearized<'a>(
@@ -158,12 +163,14 @@ impl BlockBackward for Network {
         block: usize,
         h: &Tensor,
     ) -> Found<Option<Box<dyn LinearizedBlock + 'a>>> {
-        let linearized = Linearized::new(self, block, self.map(h)?).map_err(as_candle)?;
+        let linearized =
+            Linearized::new(self, block, self.map(h)?).map_err(candle_core::Error::from)?;
         Ok(Some(Box::new(linearized)))
     }
 
     fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> Found<Tensor> {
         let h = self.map(h)?;
-        self.gradient_of_head(&h, gradient).map_err(as_candle)
+        self.gradient_of_head(&h, gradient)
+            .map_err(candle_core::Error::from)
     }
 }

@@ -194,16 +194,9 @@ impl Network {
 
 /// A map as a tensor on the device that what it was made from lies on.
 pub(super) fn tensor(map: Result<Map>, device: &Device) -> Found<Tensor> {
-    Ok(map.map_err(as_candle)?.to_tensor_on(device)?)
-}
-
-/// An error of this crate, as the trait gives it.
-pub(super) fn as_candle(error: crate::Error) -> candle_core::Error {
-    match error {
-        crate::Error::Candle(error) => error,
-        crate::Error::Operation(error) => error.into(),
-        other => candle_core::Error::wrap(other),
-    }
+    Ok(map
+        .map_err(candle_core::Error::from)?
+        .to_tensor_on(device)?)
 }
 
 impl ResidualNetwork for Network {
@@ -229,7 +222,7 @@ impl ResidualNetwork for Network {
     fn branch(&self, block: usize, h: &Tensor) -> Found<Tensor> {
         let (layers, norms) = self.layers(block)?;
         let inner = self.convolve(&layers.conv1, &self.map(h)?, Some(&norms[0]), None);
-        let inner = inner.map_err(as_candle)?;
+        let inner = inner.map_err(candle_core::Error::from)?;
         let branch = self.convolve(&layers.conv2, &inner, Some(&norms[1]), None);
         tensor(branch, h.device())
     }
@@ -243,14 +236,16 @@ impl ResidualNetwork for Network {
 
     fn head(&self, h: &Tensor) -> Found<Tensor> {
         let logits = self.evaluate_head(&self.map(h)?, h.device());
-        logits.map_err(as_candle)
+        logits.map_err(candle_core::Error::from)
     }
 
     fn step(&self, block: usize, h: &Tensor) -> Found<Tensor> {
         let layers = self.layers(block)?;
-        let sum = self.sum(layers, &self.map(h)?).map_err(as_candle)?;
+        let sum = self
+            .sum(layers, &self.map(h)?)
+            .map_err(candle_core::Error::from)?;
         let next = match layers.0.pooled {
-            true => self.pooled(&sum).map_err(as_candle)?,
+            true => self.pooled(&sum).map_err(candle_core::Error::from)?,
             false => sum,
         };
         Ok(next.to_tensor_on(h.device())?)
@@ -258,13 +253,13 @@ impl ResidualNetwork for Network {
 
     fn logits_from(&self, block: usize, h: &Tensor) -> Found<Tensor> {
         let logits = self.evaluate_from(block, self.map(h)?, h.device());
-        logits.map_err(as_candle)
+        logits.map_err(candle_core::Error::from)
     }
 
     fn logits(&self, images: &Tensor) -> Found<Tensor> {
         let h = self.convolve(&self.layout.stem, &self.map(images)?, None, None);
         let logits = h.and_then(|h| self.evaluate_from(0, h, images.device()));
-        logits.map_err(as_candle)
+        logits.map_err(candle_core::Error::from)
     }
 
     fn block_backward(&self) -> Option<&dyn BlockBackward> {

@@ -16,7 +16,7 @@ struct Held {
 }
 
 impl Held {
-    /// Another of the maps of some shape, neither this one nor the `other` that follows it.
+    /// One of the maps of some shape, so many behind this one in turn: 1 and 2 are the two others.
     fn after(self, dims: [usize; 4], steps: usize) -> Self {
         let index = (self.index + steps) % 3;
         Self { dims, index }

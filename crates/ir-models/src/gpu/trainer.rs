@@ -206,13 +206,17 @@ impl Trainer {
             .settings()
             .schedule
             .learning_rate(position.epoch);
+        let batches = self.images.samples / self.images.batch_size;
+        if position.batches >= batches {
+            // It was broken off after its last batch.
+            return Ok(Some(self.trainer.finish_epoch()));
+        }
         self.images.order.write(samples, changes)?;
         self.weights
             .parameters
             .rate
             .write(&[learning_rate as f32])?;
         self.state.begin(position.batches)?;
-        let batches = self.images.samples / self.images.batch_size;
         let mut done = position.batches;
         self.ahead = true;
         while done < batches {
@@ -267,7 +271,10 @@ impl Trainer {
             },
             // At the edge of f32 the device may round beyond it, and the CPU not.
             (Ok(()), Stopped::Statistics | Stopped::Update) => Error::NonFiniteStep {
-                quantity: "updated value",
+                quantity: match stopped {
+                    Stopped::Statistics => "batch statistics",
+                    _ => "updated value",
+                },
                 tensor: "some tensor".into(),
                 loss,
                 step,

@@ -17,9 +17,9 @@ impl BlockBackward for ImportedResNet {
 
     fn head_gradient(&self, h: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let features = gradient.matmul(self.classifier_weight())?;
-        let pixels = h.dims()[2..].iter().product::<usize>();
+        let (_, _, height, width) = h.dims4()?;
         let (batch, channels) = features.dims2()?;
-        let mean = (features / pixels as f64)?.reshape((batch, channels, 1, 1))?;
+        let mean = (features / (height * width) as f64)?.reshape((batch, channels, 1, 1))?;
         mean.broadcast_as(h.shape())?.contiguous()
     }
 

@@ -362,7 +362,7 @@ impl<'a> Entry<'a> {
     }
 
     fn number(&self) -> Result<Option<f64>, ImportProblem> {
-        self.read(positive, "a number above 0")
+        self.read(not_negative, "a number from 0 to 10⁹")
     }
 
     fn numbers<const N: usize>(&self) -> Result<Option<[f64; N]>, ImportProblem> {
@@ -402,7 +402,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-fn positive(value: &Value) -> Option<f64> {
+fn not_negative(value: &Value) -> Option<f64> {
     value
         .as_f64()
         .filter(|&number| (0.0..1e9).contains(&number))
@@ -416,8 +416,11 @@ fn read_text(path: &Path) -> Result<String> {
     };
     let mut text = String::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(MAX_CONFIG)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    let read = file.take(MAX_CONFIG + 1).read_to_string(&mut text);
+    if read.map_err(failed)? as u64 > MAX_CONFIG {
+        let message =
+            format!("it has more than {MAX_CONFIG} bytes, which no such description needs");
+        return Err(failed(std::io::Error::other(message)));
+    }
     Ok(text)
 }

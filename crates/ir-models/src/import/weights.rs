@@ -50,10 +50,12 @@ impl Weights {
 
     /// Whether a file is one of PyTorch's, by its first bytes.
     pub fn is_torch_file(path: &Path) -> bool {
-        let mut head = [0; 2];
+        let mut head = [0; 9];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
-        // A zip archive; a pickle, as PyTorch wrote them before version 1.6.
-        read.is_ok() && (head == *b"PK" || head[0] == 0x80)
+        // A zip archive; a pickle of protocol 2 or later, as PyTorch wrote them before version 1.6. The eight bytes of a
+        // safetensors file that say how long its header is may look like either, but then the header begins.
+        let torch = head.starts_with(b"PK") || (head[0] == 0x80 && (2..=5).contains(&head[1]));
+        read.is_ok() && torch && head[8] != b'{'
     }
 
     /// Reads a safetensors file, under a memory map as long as that takes, or one of PyTorch's: of
