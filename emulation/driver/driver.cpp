@@ -120,6 +120,19 @@ Status cuDeviceGetAttribute(int *value, int attribute, int) {
     return SUCCESS;
 }
 
+// Memory is one pool, which keeps what is given back whatever is asked of it.
+Status cuDeviceGetDefaultMemPool(void **pool, int) {
+    *pool = &driver.memory;
+    return SUCCESS;
+}
+
+Status cuMemPoolSetAttribute(void *pool, int attribute, void *) {
+    static const int RELEASE_THRESHOLD = 4;
+    if (pool != &driver.memory) REFUSE(INVALID_HANDLE, "there is no such pool");
+    if (attribute != RELEASE_THRESHOLD) REFUSE(INVALID_VALUE, "attribute " + std::to_string(attribute));
+    return SUCCESS;
+}
+
 Status cuDevicePrimaryCtxRetain(void **made, int) {
     *made = &driver;
     return SUCCESS;
@@ -246,14 +259,11 @@ Status cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void *hand
 
 // Kernels.
 
-struct Module {
-    // Those of this project come as machine code, Candle's as text.
-    bool ours;
-    std::string text;
-};
+struct Module;
 
 struct Function {
     std::string name;
+    const Module *module;
     std::vector<size_t> parameters;
     // What ptxas says of it.
     unsigned registers = 0;
@@ -261,6 +271,14 @@ struct Function {
     // What a launch may take besides.
     size_t most_shared_bytes = SHARED_BYTES_UNASKED;
     bool used = false;
+};
+
+struct Module {
+    // Those of this project come as machine code, Candle's as text.
+    bool ours;
+    std::string text;
+    std::map<std::string, std::unique_ptr<Function>> functions = {};
+    bool loaded = true;
 };
 
 Status cuModuleLoadData(void **made, const void *image) {
@@ -273,7 +291,8 @@ Status cuModuleLoadData(void **made, const void *image) {
 }
 
 Status cuModuleUnload(void *module) {
-    delete (Module *)module;
+    // What is left of it says of its kernels that they are no longer there.
+    ((Module *)module)->loaded = false;
     return SUCCESS;
 }
 
@@ -292,12 +311,12 @@ static bool read_resources(Function &function) {
 
 Status cuModuleGetFunction(void **found, void *handle, const char *name) {
     BEGIN;
-    static std::map<std::pair<bool, std::string>, std::unique_ptr<Function>> functions;
-    const Module &module = *(Module *)handle;
-    auto &kept = functions[{module.ours, name}];
+    Module &module = *(Module *)handle;
+    auto &kept = module.functions[name];
     if (!kept) {
         auto function = std::make_unique<Function>();
         function->name = name;
+        function->module = &module;
         while (size_t bytes = emulation_parameter(name, function->parameters.size()))
             function->parameters.push_back(bytes);
         if (function->parameters.empty()) REFUSE(NOT_FOUND, std::string(name) + " has not been compiled for this");
@@ -328,6 +347,7 @@ static bool registers_suffice(const Function &function, unsigned threads) {
 
 static Status run(const Function &function, const unsigned grid[3], const unsigned block[3], size_t shared_bytes,
                   std::vector<uint64_t> arguments) {
+    if (!function.module->loaded) REFUSE(INVALID_HANDLE, function.name + " has been unloaded with its module");
     std::vector<void *> places;
     for (uint64_t &argument : arguments) places.push_back(&argument);
     Memory::Opened opened(driver.memory);

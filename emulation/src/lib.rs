@@ -10,11 +10,7 @@ use rand::Rng;
 /// If there is none: a test that was built for a GPU and passes without one would say nothing.
 #[cfg(feature = "cuda")]
 pub fn gpus() -> Vec<Gpu> {
-    let device = candle_core::Device::new_cuda_with_stream(0);
-    match device
-        .map_err(Into::into)
-        .and_then(|device| Gpu::new(&device))
-    {
+    match Gpu::open(0) {
         Ok(gpu) => vec![gpu],
         Err(error) => panic!("built to test a GPU, and none can be used: {error}"),
     }

@@ -319,3 +319,32 @@ fn what_does_not_fit_is_refused() {
         assert!(shape(state.begin(1)));
     }
 }
+
+#[test]
+fn a_graph_keeps_what_it_needs() {
+    for gpu in gpus() {
+        gpu.time_recordings(true);
+        let buffer = Buffer::<f32>::zeros(&gpu, 3).unwrap();
+        // A kernel is loaded when it is first used, which cannot be recorded.
+        buffer.fill(0.).unwrap();
+        let graph = gpu.record(|| buffer.fill(1.)).unwrap();
+        drop((gpu, buffer));
+        graph.launch().unwrap();
+        // Waits for what was started.
+        assert_eq!(graph.times().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_recording_within_a_recording_is_refused() {
+    for gpu in gpus() {
+        let buffer = Buffer::from_slice(&gpu, &[1f32]).unwrap();
+        buffer.fill(0.).unwrap();
+        let nested = gpu.record(|| gpu.record(|| buffer.fill(2.)).map(drop));
+        assert!(nested.unwrap_err().to_string().contains("being recorded"));
+        // And the device is out of it.
+        let graph = gpu.record(|| buffer.fill(3.)).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(buffer.to_vec().unwrap(), [3.]);
+    }
+}

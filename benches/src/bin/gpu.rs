@@ -18,7 +18,6 @@ use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use candle_core::Device;
 use ir_benches::peak_memory_mib;
 use ir_data::{BatchOptions, IMAGE, Loader, Normalization, Split};
 use ir_models::{Architecture, ResNet, Schedule, Sgd, Trainer, TrainingSettings, gpu};
@@ -74,7 +73,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let mut lines = std::io::stdin().lock().lines();
     let task: Task = serde_json::from_str(&lines.next().ok_or("no task on stdin")??)?;
-    let gpu = Gpu::new(&Device::new_cuda_with_stream(0)?)?;
+    let gpu = Gpu::open(0)?;
     gpu.time_recordings(task.timed);
     let mut run = Run::new(&gpu, &task)?;
     answer(&Ready {

@@ -1,7 +1,6 @@
 //! Our own convolutions and cuDNN's, measured on the shapes of a network for CIFAR-10 in batches of 128.
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 
-use candle_core::Device;
 use ir_tensor_ops::gpu::{Convolution, CudnnConvolution, Gpu, Precision};
 
 /// Inputs, side of x, outputs, kernel and stride.
@@ -15,7 +14,7 @@ const SHAPES: [[usize; 5]; 6] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let gpu = Gpu::new(&Device::new_cuda_with_stream(0)?)?;
+    let gpu = Gpu::open(0)?;
     println!("{}: microseconds, our own / cuDNN", gpu.name());
     for precision in [Precision::F32, Precision::Bf16] {
         for [inputs, side, outputs, kernel, stride] in SHAPES {

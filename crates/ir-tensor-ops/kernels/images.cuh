@@ -15,26 +15,24 @@ template <typename T>
 __device__ inline void take_images(const uint8_t *images, const float *lookup, const uint32_t *order,
                                    const uint32_t *changes, const int *batch, int count, int length, int channels,
                                    int padded, int side, int border, T *map) {
-    int plane = side * side;
-    int64_t size = (int64_t)count * plane * padded;
+    int plane = side * side, places = count * plane;
     int64_t first = first_sample(batch, count, length);
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < size; i += (int64_t)gridDim.x * blockDim.x) {
-        int channel = i % padded;
-        int64_t place = i / padded;
-        int64_t image = place / plane;
-        float value = 0;
-        if (channel < channels) {
-            uint32_t change = changes[first + image];
-            int row = place % plane / side, column = place % side;
-            if (change >> 16 & 1) column = side - 1 - column;
-            row += (int)(change & 255) - border;
-            column += (int)(change >> 8 & 255) - border;
-            int byte = 0;
-            if (row >= 0 && row < side && column >= 0 && column < side)
-                byte = images[((int64_t)order[first + image] * channels + channel) * plane + row * side + column];
-            value = lookup[channel * 256 + byte];
+    for (int place = blockIdx.x * blockDim.x + threadIdx.x; place < places; place += gridDim.x * blockDim.x) {
+        int image = place / plane, row = place % plane / side, column = place % side;
+        uint32_t change = changes[first + image];
+        if (change >> 16 & 1) column = side - 1 - column;
+        row += (int)(change & 255) - border;
+        column += (int)(change >> 8 & 255) - border;
+        bool inside = row >= 0 && row < side && column >= 0 && column < side;
+        const uint8_t *from = images + (int64_t)order[first + image] * channels * plane + row * side + column;
+        for (int channel = 0; channel < padded; channel += WIDE) {
+            float values[WIDE];
+            for (int k = 0; k < WIDE; k++) {
+                int of = channel + k, byte = inside && of < channels ? from[of * plane] : 0;
+                values[k] = of < channels ? lookup[of * 256 + byte] : 0;
+            }
+            store_wide(map + (int64_t)place * padded + channel, values);
         }
-        store(map + i, value);
     }
 }
 

@@ -3,9 +3,9 @@
 // A norm is, per channel, a = scale · (x − mean) + shift.
 #pragma once
 
-// Channels that a block finishes, and threads that share the pieces of one.
-constexpr int FINISH_CHANNELS = 16;
-constexpr int FINISH_LANES = 32;
+// Channels that a block finishes, as many as one read of memory brings, and threads that share the pieces of one.
+constexpr int FINISH_CHANNELS = 8;
+constexpr int FINISH_LANES = 64;
 
 // The sum over the lanes of a channel, in f64 and in a fixed order, given to all of them.
 __device__ inline double lane_sum(double value, double (*room)[FINISH_CHANNELS]) {

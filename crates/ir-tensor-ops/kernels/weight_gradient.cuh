@@ -178,7 +178,9 @@ KERNEL(sum_parts, (const float *parts, int count, int length, int rest, float *w
     __shared__ float4 room[SUM_LANES][SUM_COLUMNS];
     int lane = threadIdx.y, lanes = blockDim.y, at = (blockIdx.x * SUM_COLUMNS + threadIdx.x) * 4, whole = length + rest;
     float4 sum = make_float4(0, 0, 0, 0);
-    for (int i = lane; i < count && at < whole; i += lanes) {
+    int parts_of_it = at < whole ? count : 0;
+    UNROLL_BY(4)
+    for (int i = lane; i < parts_of_it; i += lanes) {
         float4 more = *(const float4 *)(parts + (int64_t)i * whole + at);
         sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
     }

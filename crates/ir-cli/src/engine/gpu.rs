@@ -22,12 +22,7 @@ impl Target {
     /// There is none, or the driver cannot use it.
     #[cfg(feature = "cuda")]
     pub(super) fn open(precision: crate::arguments::Precision) -> Result<Self> {
-        // On a stream of its own: the default stream cannot be recorded.
-        let device = candle_core::Device::new_cuda_with_stream(0);
-        let gpu = device
-            .map_err(Into::into)
-            .and_then(|device| Gpu::new(&device));
-        let gpu = gpu.map_err(|error| {
+        let gpu = Gpu::open(0).map_err(|error| {
             // Behind the first line stands where in this program it was found, if that was asked for.
             let said = error.to_string();
             let said = said.lines().next().unwrap_or_default();

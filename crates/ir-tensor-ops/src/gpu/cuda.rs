@@ -9,8 +9,8 @@ use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::{CudaStorageSlice, DeviceId};
 use candle_core::{CudaDevice, CudaStorage, Device, Storage, Tensor};
 use cudarc::driver::{
-    CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError,
-    result, sys,
+    CudaContext, CudaEvent, CudaFunction, CudaGraph, CudaModule, CudaSlice, CudaStream, DevicePtr,
+    DriverError, result, sys,
 };
 use cudarc::nvrtc::Ptx;
 
@@ -25,6 +25,8 @@ const KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"
 /// A GPU with the stream on which Candle's own operations run, so that both keep one order.
 #[derive(Debug)]
 pub(super) struct Cuda {
+    /// Before the stream that it works on, which it is given back before.
+    cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
     device: CudaDevice,
     stream: Arc<CudaStream>,
     module: Arc<CudaModule>,
@@ -32,13 +34,21 @@ pub(super) struct Cuda {
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
     /// While a graph is recorded with times: an event before the first launch and one behind each.
     marks: Mutex<Option<Vec<Mark>>>,
-    cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
 }
 
 /// A point in a graph, with the kernel before it.
 type Mark = (String, CudaEvent);
 
 impl Cuda {
+    /// A device of the machine, on a stream of its own.
+    pub(super) fn open(ordinal: usize) -> Result<Self> {
+        let device = CudaDevice::new_with_stream(ordinal)?;
+        // SAFETY: nothing has memory of the device yet, and all that is asked of it goes to its one stream: no event is
+        // needed for another one to wait on.
+        unsafe { device.disable_event_tracking() };
+        Self::new(&Device::Cuda(device))
+    }
+
     pub(super) fn new(device: &Device) -> Result<Self> {
         let device = device.as_cuda_device()?.clone();
         let stream = device.cuda_stream();
@@ -46,13 +56,14 @@ impl Cuda {
             .context()
             .load_module(Ptx::from_binary(KERNELS.to_vec()))
             .map_err(|error| failed("loading the kernels", &error))?;
+        keep_memory(stream.context()).map_err(|error| failed("setting up its memory", &error))?;
         Ok(Self {
+            cudnn: Mutex::default(),
             device,
             stream,
             module,
             functions: Mutex::default(),
             marks: Mutex::default(),
-            cudnn: Mutex::default(),
         })
     }
 
@@ -127,6 +138,22 @@ impl Cuda {
     pub(super) fn bind(&self) -> Result<()> {
         let bound = self.stream.context().bind_to_thread();
         bound.map_err(|error| failed("choosing the device", &error))
+    }
+}
+
+/// Lets memory that is given back stay with this process until it is taken again. By default the driver returns it to the system
+/// whenever somebody waits, which measures do after every batch.
+fn keep_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
+    if !context.has_async_alloc() {
+        // Memory is taken without a pool.
+        return Ok(());
+    }
+    let mut bytes = u64::MAX;
+    let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device is that of the context; the attribute is a u64, which is read before the call returns.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(context.cu_device())?;
+        result::mem_pool::set_attribute(pool, threshold, (&raw mut bytes).cast())
     }
 }
 
@@ -228,8 +255,8 @@ impl Backend for Cuda {
     }
 
     unsafe fn launch(&self, launch: Launch) -> Result<()> {
-        let function = self.function(&launch)?;
         self.bind()?;
+        let function = self.function(&launch)?;
         let mut arguments: Vec<*mut c_void> =
             launch.arguments.iter().map(Argument::pointer).collect();
         let [grid, block] = [launch.grid, launch.block].map(|[x, y, z]| (x, y, z));
@@ -258,7 +285,10 @@ impl Backend for Cuda {
         let begun = self.stream.begin_capture(mode);
         begun.map_err(|error| failed("beginning a graph", &error))?;
         *self.marks() = timed.then(Vec::new);
-        self.mark("")
+        self.mark("").inspect_err(|_| {
+            // The first error is the one that says something.
+            let _ = self.end_capture();
+        })
     }
 
     fn end_capture(&self) -> Result<Box<dyn Recording>> {
@@ -267,7 +297,11 @@ impl Backend for Cuda {
             .stream
             .end_capture(sys::CUgraphInstantiate_flags_enum(0));
         match graph.map_err(|error| failed("making a graph", &error))? {
-            Some(graph) => Ok(Box::new(Captured { graph, marks })),
+            Some(graph) => Ok(Box::new(Captured {
+                graph,
+                marks,
+                module: Arc::clone(&self.module),
+            })),
             None => Err(Error::Gpu {
                 action: "CUDA: making a graph".into(),
                 reason: "the stream was not recording".into(),
@@ -280,6 +314,8 @@ impl Backend for Cuda {
 struct Captured {
     graph: CudaGraph,
     marks: Vec<Mark>,
+    #[expect(dead_code, reason = "the graph starts its kernels")]
+    module: Arc<CudaModule>,
 }
 
 impl std::fmt::Debug for Captured {

@@ -124,13 +124,7 @@ impl ResidentImages {
             map.argument(),
         ];
         // SAFETY: likewise; a byte is below 256, the map has `count` images, and pixels outside an image are not read.
-        unsafe {
-            map.start(
-                "take_images",
-                map.places() * map.padded_channels(),
-                arguments,
-            )
-        }
+        unsafe { map.start("take_images", map.places(), arguments) }
     }
 }
 

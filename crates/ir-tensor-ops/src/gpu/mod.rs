@@ -83,8 +83,30 @@ pub struct KernelTime {
 }
 
 impl Gpu {
+    /// A GPU of the machine by its number, on a stream of its own. [`Gpu::device`] is its Candle device, whose tensors must not
+    /// be given to other streams of the same context: nothing orders them.
+    ///
+    /// # Errors
+    /// `Candle` if there is no such GPU, [`Error::Gpu`](crate::Error::Gpu) if the driver does not take the kernels.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "cuda")]
+    /// # fn main() -> ir_tensor_ops::Result<()> {
+    /// let gpu = ir_tensor_ops::gpu::Gpu::open(0)?;
+    /// println!("{}", gpu.name());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "cuda"))]
+    /// # fn main() {}
+    /// ```
+    #[cfg(feature = "cuda")]
+    pub fn open(ordinal: usize) -> Result<Self> {
+        Ok(Self::on(cuda::Cuda::open(ordinal)?))
+    }
+
     /// The GPU of a Candle device, on the device's own stream. [`Gpu::record`] needs one that was made with
-    /// [`Device::new_cuda_with_stream`](candle_core::Device::new_cuda_with_stream).
+    /// [`Device::new_cuda_with_stream`](candle_core::Device::new_cuda_with_stream); with
+    /// [`Device::new_cuda`](candle_core::Device::new_cuda) every thread has a stream, and what two of them do has no order.
     ///
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu) if the driver does not take the kernels, `Candle` if it is not a GPU.
@@ -192,9 +214,7 @@ impl Gpu {
         &self,
         work: impl FnOnce() -> std::result::Result<(), E>,
     ) -> std::result::Result<Graph, E> {
-        *self.used() = Some(Vec::new());
-        self.backend()
-            .begin_capture(self.0.timed.load(Ordering::Relaxed))?;
+        self.begin_recording()?;
         let worked = work();
         // Also after an error the device must leave its recording state.
         let recording = self.backend().end_capture();
@@ -204,6 +224,20 @@ impl Gpu {
             recording: recording?,
             memory,
         })
+    }
+
+    fn begin_recording(&self) -> Result<()> {
+        let mut used = self.used();
+        if used.is_some() {
+            return Err(crate::Error::Gpu {
+                action: "recording operations".into(),
+                reason: "others are being recorded".into(),
+            });
+        }
+        self.backend()
+            .begin_capture(self.0.timed.load(Ordering::Relaxed))?;
+        *used = Some(Vec::new());
+        Ok(())
     }
 
     fn used(&self) -> MutexGuard<'_, Option<Vec<Arc<Allocation>>>> {

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::input;
 
 /// The channels that a block of a finishing kernel takes, and the threads that share one of them: as in `norm.cuh`.
-const FINISH: [u32; 2] = [16, 32];
+const FINISH: [u32; 2] = [8, 64];
 
 /// A batch norm resolved for one pass, per channel: a = scale · (x − mean) + shift.
 ///
