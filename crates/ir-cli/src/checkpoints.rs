@@ -159,6 +159,20 @@ impl Checkpoints {
         self.candidates()?.iter().try_for_each(|path| remove(path))
     }
 
+    /// Refuses a folder that holds checkpoints of somebody else's.
+    ///
+    /// # Errors
+    /// The first of them; the folder cannot be read.
+    pub(crate) fn require_none(&self) -> Result<()> {
+        match self.candidates()?.first() {
+            None => Ok(()),
+            Some(found) => bail!(
+                "{}: a checkpoint that is not of a run there; give another --out, or move it away",
+                found.display()
+            ),
+        }
+    }
+
     /// Of the earlier checkpoints those before `step` stay, as many as are kept. One of a later
     /// step was passed over as damaged.
     fn prune(&self, step: u64) -> Result<()> {

@@ -89,12 +89,22 @@ impl Images {
     }
 
     fn folder(arguments: &Analyze, subject: &Subject, folder: &ImageFolder) -> Result<Self> {
+        let preparation = preparation(arguments, subject)?;
+        if let (None, Some(size)) = (subject.imported(), subject.input_size()) {
+            let [height, width] = size;
+            let [asked_height, asked_width] = preparation.size;
+            ensure!(
+                preparation.size == size,
+                "--input-size: {} reads images of {height}×{width} pixels, not of {asked_height}×{asked_width}",
+                subject.file.display()
+            );
+        }
         let config = subject.imported().map(|imported| &imported.config);
         let names = config.and_then(|config| config.labels.as_deref());
         let map = arguments.import.classes.as_deref();
         let labels = folder.labels_of(subject.classes(), names, map)?;
         Ok(Self::Folder {
-            preparation: preparation(arguments, subject)?,
+            preparation,
             folder: folder.relabel(&labels)?,
         })
     }

@@ -92,10 +92,16 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// One sentence: the chain from what was being done to what went wrong. The libraries' errors
-/// name their cause themselves; it is not said twice.
+/// name their cause themselves; it is not said twice. Behind the first line Candle says where in this program it was found,
+/// if `RUST_BACKTRACE` asks for it.
 fn sentence(error: &anyhow::Error) -> String {
-    let mut said = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    let mut said = first_line(error.to_string());
+    for cause in error
+        .chain()
+        .skip(1)
+        .map(|cause| first_line(cause.to_string()))
+    {
         if !said.contains(&cause) {
             said = format!("{said}: {cause}");
         }

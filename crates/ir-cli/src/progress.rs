@@ -6,6 +6,8 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::text::printable;
+
 /// How the first word of a warning looks.
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
@@ -30,6 +32,8 @@ pub(crate) fn spinner(label: impl Into<String>) -> ProgressBar {
 
 /// Says one line on stderr. Where nobody reads it any more the work goes on all the same.
 pub(crate) fn say(line: &str) {
+    // Names in it may come from a file.
+    let line = printable(line);
     let mut stderr = anstream::stderr();
     let _ = match line.strip_prefix("warning:") {
         Some(warning) => writeln!(stderr, "{WARNING}warning:{WARNING:#}{warning}"),

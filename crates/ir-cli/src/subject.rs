@@ -183,7 +183,7 @@ impl Subject {
     pub(crate) fn provenance(&self) -> serde_json::Value {
         self.imported().map_or(serde_json::Value::Null, |imported| {
             json!({
-                "file": self.file,
+                "file": self.file.display().to_string(),
                 "matched": imported.report.matched.len(),
                 "ignored": imported.report.ignored.len(),
                 "unexpected": imported.report.unexpected,

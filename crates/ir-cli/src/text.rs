@@ -25,6 +25,12 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     Ok(text)
 }
 
+/// How this program was started; what is no Unicode in it is replaced.
+pub(crate) fn command_line() -> Vec<String> {
+    let lossy = |argument: std::ffi::OsString| argument.to_string_lossy().into_owned();
+    std::env::args_os().map(lossy).collect()
+}
+
 /// The longest sentence on the terminal, in characters.
 const LONGEST_PRINTED: usize = 4000;
 

@@ -347,6 +347,8 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
     fs::write(place.path("foreign.json"), "{ \"layers\": 3 }").unwrap();
     fs::write(place.path("hundred.json"), TINY.replace("10", "100")).unwrap();
     fs::create_dir(place.path("empty")).unwrap();
+    fs::create_dir(place.path("kept")).unwrap();
+    fs::write(place.path("kept/best.safetensors"), &checkpoint).unwrap();
     copy_folder(&place.path("images"), &place.path("short"));
     let batch = place.path("short/data_batch_1.bin");
     let content = fs::read(&batch).unwrap();
@@ -383,6 +385,22 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
             "no results.json",
         ),
         (
+            "analyze run/checkpoint.safetensors --data images --out run/run.json".into(),
+            "no results.json",
+        ),
+        (
+            "analyze run/checkpoint.safetensors --data images --out empty".into(),
+            "it is there and is no file",
+        ),
+        (
+            "init tiny.json --out run/checkpoint.safetensors".into(),
+            "exists already",
+        ),
+        (
+            "train tiny.json --data images --out kept".into(),
+            "kept/best.safetensors: a checkpoint that is not of a run there",
+        ),
+        (
             "train resnet-7 --data images --out other".into(),
             "resnet-32",
         ),
@@ -416,10 +434,32 @@ fn wrong_input_gets_one_sentence_and_changes_nothing() {
     }
     assert_eq!(place.bytes("run/checkpoint.safetensors"), checkpoint);
     assert_eq!(place.bytes("run/results.json"), results);
+    assert_eq!(place.bytes("kept/best.safetensors"), checkpoint);
     assert!(
         !place.path("other/run.json").exists(),
         "no run began, and the next command may begin one"
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_need_not_be_unicode() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let name = std::ffi::OsStr::from_bytes(b"bad\xff");
+    let made = place
+        .command("init tiny.json --json --out")
+        .arg(name)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(json(&text(&made.stdout))["file"], "bad\u{fffd}");
+    let analysed = place
+        .command("analyze --data images --measures ratio --samples 2 --json")
+        .arg(name)
+        .output()
+        .unwrap();
+    assert!(analysed.status.success(), "{}", text(&analysed.stderr));
 }
 
 #[test]

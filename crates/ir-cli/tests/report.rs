@@ -457,6 +457,39 @@ fn shared_networks_are_compared() {
 }
 
 #[test]
+fn networks_are_compared_where_they_were_trained_alike() {
+    let folder = folder("alike");
+    let naive = "resnet-110-naive";
+    Sample::three_stages(naive, 6, 1).write(&folder.join(naive));
+    Sample::three_stages("resnet-32", 6, 1).write(&folder.join("resnet-32"));
+    let verdict = || verdicts(&folder.join("out"), "fig8-underfits")[0].1.clone();
+    report_well(&folder, &[naive, "resnet-32"], "out");
+    assert_ne!(verdict(), "not_measured");
+    // The other for longer: what sets them apart is no longer the network alone.
+    let path = folder.join("resnet-32/run.json");
+    let description = read(&path).replace("\"epochs\":8", "\"epochs\":300");
+    fs::write(&path, description).expect("written");
+    report_well(&folder, &[naive, "resnet-32"], "out");
+    assert_eq!(verdict(), "not_measured");
+    // Beside one that was trained alike it is not taken.
+    Sample::three_stages("resnet-32", 6, 1).write(&folder.join("short"));
+    report_well(&folder, &[naive, "resnet-32", "short"], "out");
+    assert_ne!(verdict(), "not_measured");
+}
+
+#[test]
+fn a_report_needs_a_network_that_was_trained() {
+    let folder = folder("untrained");
+    Sample::three_stages("resnet-32", 5, 1).write(&folder.join("a"));
+    let path = folder.join("a/run.json");
+    fs::write(&path, read(&path).replace("\"epochs\":8", "\"epochs\":0")).expect("written");
+    let path = folder.join("a/history.jsonl");
+    let first = read(&path).lines().next().expect("a line").to_owned();
+    fs::write(&path, first).expect("written");
+    assert!(complaint(&folder, &["a"], "out").contains("none of these runs has trained"));
+}
+
+#[test]
 fn other_files_in_the_folder_stay() {
     let folder = folder("others");
     Sample::three_stages("resnet-32", 5, 1).write(&folder.join("run"));

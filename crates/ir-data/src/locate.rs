@@ -156,6 +156,10 @@ fn open_named(
                 | Error::MissingSplit { .. }
                 | Error::TooManyEntries { .. }),
             ) => looked.push(format!("{} ({})", place.display(), reason(&error))),
+            // `data` may hold anything, in files that only look like those wanted.
+            Err(error) if locations.local.as_ref() == Some(&place) => {
+                looked.push(error.to_string());
+            }
             other => return other,
         }
     }

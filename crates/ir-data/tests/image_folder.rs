@@ -121,6 +121,31 @@ fn an_image_of_the_right_size_is_left_as_it_is() {
 }
 
 #[test]
+fn of_a_long_strip_the_middle_is_scaled_and_no_more() {
+    // A strip as long as images may be, whose middle is that of a short one. Scaled as a whole it would be 32,768 times as
+    // long as the input: 6 GB.
+    let folder = tempfile::tempdir().unwrap();
+    let level = |place: i64| {
+        image::Rgb([
+            128 + place.rem_euclid(97) as u8,
+            40,
+            200 - place.rem_euclid(50) as u8,
+        ])
+    };
+    let strip = |name: &str, length: i64| {
+        let path = folder.path().join(name);
+        let pixel = |x: u32, _| level(i64::from(x) - length / 2);
+        image::RgbImage::from_fn(length as u32, 1, pixel)
+            .save(&path)
+            .unwrap();
+        prepared(&path, preparation(224, 0.875, Interpolation::Bicubic))
+    };
+    let (long, short) = (strip("long.png", 32_768), strip("short.png", 6));
+    let worst = long.iter().zip(&short).map(|(a, b)| (a - b).abs());
+    assert!(worst.fold(0.0, f64::max) <= 1.0);
+}
+
+#[test]
 fn samples_go_round_the_classes_and_are_normalised() {
     let images = ImageFolder::open(&fixture("images")).unwrap();
     assert_eq!(

@@ -188,6 +188,20 @@ fn a_damaged_file_is_not_replaced_from_the_network() {
 }
 
 #[test]
+fn other_files_in_the_data_folder_are_passed_over() {
+    let local = tempfile::tempdir().unwrap();
+    put(local.path(), "shakespeare/train.bin", b"to be or not to be");
+    let locations = Locations {
+        local: Some(local.path().into()),
+        ..nowhere()
+    };
+    // Nothing else is there either: the file is named among the places.
+    let error = Dataset::open("cifar10", &locations).unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{error:?}");
+    assert!(error.to_string().contains("train.bin"), "{error}");
+}
+
+#[test]
 fn a_hub_that_cannot_be_reached_is_one_sentence() {
     let cache = tempfile::tempdir().unwrap();
     // A port that was free a moment ago, so nobody listens.

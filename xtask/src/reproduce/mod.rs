@@ -1,6 +1,7 @@
 //! `cargo xtask reproduce`: builds `ir`, finds the data, and carries out a plan of `ir` commands.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,8 +40,8 @@ mod work;
   cargo xtask reproduce --profile standard --engine slurm --slurm-option train:time=12:00:00
 A run that was stopped goes on where it was when the same command is given again.")]
 pub(crate) struct Args {
-    /// How much to do: smoke (does everything run), quick (minutes), standard (a night),
-    /// paper (the paper's epochs, seeds and data sets).
+    /// How much to do: smoke (does everything run), quick (minutes), short (hours: every comparison in few epochs),
+    /// standard (a night), paper (the paper's epochs, seeds and data sets).
     #[arg(long, value_enum, default_value_t = profiles::Name::Quick)]
     profile: profiles::Name,
     /// Print the plan as shell commands and do nothing.
@@ -116,8 +117,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             true => snakefile::print(&plan, &ir),
             false => plan.to_shell(&ir, args.ir.is_none(), &chosen(args, &plan.graph)),
         };
-        print!("{text}");
-        return Ok(ExitCode::SUCCESS);
+        return match std::io::stdout().write_all(text.as_bytes()) {
+            // Whoever wanted to read it has gone.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            written => Ok(written.map(|()| ExitCode::SUCCESS)?),
+        };
     }
     if args.ir.is_none() {
         build_ir()?;

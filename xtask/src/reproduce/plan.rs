@@ -198,6 +198,8 @@ fn text(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::super::profiles::{self, Name};
     use super::*;
 
@@ -251,7 +253,7 @@ ir report {run} {small} --out out/report
 
     #[test]
     fn every_profile_is_a_graph_that_ends_in_the_report() {
-        for name in [Name::Smoke, Name::Quick, Name::Standard, Name::Paper] {
+        for &name in Name::value_variants() {
             let plan = Plan::new(profiles::of(name), &Source::Named, Path::new("out")).unwrap();
             let last = plan.graph.steps().last().unwrap();
             assert!(last.outputs.contains(&plan.report));

@@ -14,8 +14,8 @@ use super::stamp::{self, Decision, Stamp};
 use crate::elapsed::Elapsed;
 use crate::signals;
 
-/// The exit codes of `ir` after SIGINT and SIGTERM, when it has written a checkpoint.
-const INTERRUPTED: [i32; 2] = [130, 143];
+/// The exit codes of `ir` after SIGHUP, SIGINT and SIGTERM, when it has written a checkpoint.
+const INTERRUPTED: [i32; 3] = [129, 130, 143];
 
 /// Lines of a failed step's log that are shown.
 const SHOWN: usize = 20;

@@ -247,7 +247,7 @@ pub(crate) struct Train {
     pub(crate) epochs: Option<usize>,
 
     /// Images in a step.
-    #[arg(long, default_value_t = 128, value_name = "N")]
+    #[arg(long, default_value_t = 128, value_name = "N", value_parser = count(1..=1_000_000))]
     pub(crate) batch_size: usize,
 
     /// What every random number is a function of: initial weights, order, augmentation.
@@ -273,11 +273,11 @@ pub(crate) struct Train {
     pub(crate) no_augmentation: bool,
 
     /// Train on the first N images only.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000_000))]
     pub(crate) train_samples: Option<usize>,
 
     /// Evaluate on the first N test images only.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000_000))]
     pub(crate) test_samples: Option<usize>,
 
     /// Record every block's cosine, ratio and norms and every exit of the last stage each N epochs,
@@ -286,7 +286,7 @@ pub(crate) struct Train {
     pub(crate) measure_every: usize,
 
     /// On the first N images of each split.
-    #[arg(long, default_value_t = 500, value_name = "N")]
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = count(1..=1_000_000_000))]
     pub(crate) measure_samples: usize,
 
     /// Keep the last N checkpoints, besides the one with the highest test accuracy.
@@ -365,12 +365,12 @@ pub(crate) struct Analyze {
     pub(crate) split: Option<SplitName>,
 
     /// The first N images of each split, in stored order; all by default.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000_000))]
     pub(crate) samples: Option<usize>,
 
     /// Images in a batch: memory grows with it, results do not depend on it. 100 by default, and
     /// fewer for someone else's network where these would need more than 2 GiB.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count(1..=1_000_000))]
     pub(crate) batch_size: Option<usize>,
 
     /// Take fewer images in a batch where the analysis would need more memory than this, such as

@@ -11,14 +11,40 @@ pub(super) struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
-    fn get(&self, name: &str) -> Option<&'a Run> {
-        let mut runs = self.runs.iter();
-        runs.find(|run| run.info.model == name).copied()
+    /// Those of one network, the longest first.
+    fn of(&self, name: &str) -> impl Iterator<Item = &'a Run> {
+        let runs = self.runs.iter().copied();
+        runs.filter(move |run| run.info.model == name)
     }
 
-    fn pair(&self, a: &str, b: &str) -> Option<(&'a Run, &'a Run)> {
-        Some((self.get(a)?, self.get(b)?))
+    fn get(&self, name: &str) -> Option<&'a Run> {
+        self.of(name).next()
     }
+
+    /// Runs of two networks that were trained alike: a difference between them is the networks'.
+    fn pair(&self, a: &str, b: &str) -> Option<(&'a Run, &'a Run)> {
+        self.of(a).find_map(|first| {
+            let alike = self.of(b).find(|second| trained_alike(first, second))?;
+            Some((first, alike))
+        })
+    }
+}
+
+/// Whether two runs have the same settings and came equally far.
+fn trained_alike(a: &Run, b: &Run) -> bool {
+    let settings = |run: &Run| {
+        let info = &run.info;
+        (
+            (
+                run.history.len(),
+                info.epochs,
+                info.batch_size,
+                info.train_samples,
+            ),
+            (info.optimizer.clone(), info.augmentation.clone()),
+        )
+    };
+    settings(a) == settings(b)
 }
 
 /// A claim about several networks.
@@ -229,7 +255,7 @@ fn finding(comparison: &Comparison, groups: &[&Group], dataset: &str) -> Option<
     if !runs.iter().any(about) {
         return None;
     }
-    // Of one network with several settings the longest training counts.
+    // Of one network with several settings the longest training counts, of two networks the longest that both have.
     runs.sort_by_key(|run| std::cmp::Reverse(run.info.epochs));
     let mut seeds: Vec<u64> = runs.iter().map(|run| run.info.seed).collect();
     seeds.sort_unstable();
@@ -286,7 +312,7 @@ fn norms_over(runs: &Runs<'_>, name: &str, norm: fn(&BlockRow) -> Option<f64>) -
         let initial = rows.filter(|row| row.epoch == 0 && row.split == "train");
         norm(initial.max_by_key(|row| row.block)?)
     };
-    let (shared, plain) = runs.pair(name, "resnet-110")?;
+    let (shared, plain) = (runs.get(name)?, runs.get("resnet-110")?);
     Some(last(shared)? / last(plain)?)
 }
 

@@ -1,5 +1,5 @@
-//! The claims with their criteria. They were written down before any run and are changed for
-//! none; a criterion that fails is a finding.
+//! The claims with their criteria. They were written down before the trainings that they judge (those on norms at
+//! initialisation after a first look at such norms) and are changed for none; a criterion that fails is a finding.
 
 use super::measures::{
     exits_change, first_drop_to_median, first_ratio_to_median, growth, largest_drop,

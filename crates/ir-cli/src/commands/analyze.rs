@@ -1,7 +1,7 @@
 //! `ir analyze`: every measure of a checkpoint, as results.json and as a table.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use crate::engine::Target;
 use crate::images::Images;
 use crate::memory::Footprint;
 use crate::subject::{Source, Subject};
-use crate::{data, files, machine, memory, output, progress};
+use crate::{data, files, machine, memory, output, progress, text};
 
 /// Candidates for the factor of the unrolled branch, from a full step to next to nothing.
 const SCALES: [f64; 8] = [1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005];
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Analyze) -> Result<ExitCode> {
     };
     let checkpoint = subject.checkpoint();
     results.provenance = json!({
-        "command": std::env::args().collect::<Vec<_>>(),
+        "command": text::command_line(),
         "version": env!("CARGO_PKG_VERSION"),
         "seed": checkpoint.and_then(|checkpoint| checkpoint.run().get("seed")),
         "data_checksum": images.checksum(),
@@ -106,13 +106,23 @@ fn on_a_gpu(target: &Target, subject: &Subject) -> Result<Option<Box<dyn Residua
 
 /// Results replace earlier results and nothing else: a checkpoint named by mistake stays.
 fn refuse_to_replace(path: &Path) -> Result<()> {
-    let Ok(mut file) = std::fs::File::open(path) else {
+    let Ok(there) = std::fs::metadata(path) else {
         return Ok(());
     };
-    let mut first = [0];
-    let is_json = matches!(file.read(&mut first), Ok(0)) || first == *b"{";
     ensure!(
-        is_json,
+        there.is_file(),
+        "--out {}: it is there and is no file; give another name, or --json for the terminal or a pipe",
+        path.display()
+    );
+    let text = text::read(path).unwrap_or_default();
+    let content = serde_json::from_str::<serde_json::Value>(&text);
+    let are_results = content.is_ok_and(|content| {
+        ["schema_version", "splits"]
+            .iter()
+            .all(|key| content.get(key).is_some())
+    });
+    ensure!(
+        are_results || there.len() == 0,
         "--out {}: the file is there and is no results.json; give another",
         path.display()
     );

@@ -1,6 +1,7 @@
 //! `ir data`: what is there, fetching it, drawing a stand-in.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use serde_json::json;
 
 use crate::arguments::{Data, DataFetch, DataInfo, DataSynthesize};
 use crate::images::Found;
-use crate::output;
+use crate::{output, text};
 
 pub(crate) fn run(arguments: &Data) -> Result<ExitCode> {
     match arguments {
@@ -73,7 +74,7 @@ fn info_of_folder(arguments: &DataInfo, folder: &ImageFolder) -> Result<()> {
         let mut described = json!({
             "name": folder.name(),
             "format": "images",
-            "folder": folder.root(),
+            "folder": folder.root().display().to_string(),
             "classes": folder.classes(),
         });
         for (name, split) in splits {
@@ -83,9 +84,8 @@ fn info_of_folder(arguments: &DataInfo, folder: &ImageFolder) -> Result<()> {
                 "sha256_of_names_and_lengths": split.checksum(),
             });
         }
-        serde_json::to_writer_pretty(&mut out, &described)?;
-        writeln!(out)?;
-        return Ok(());
+        drop(out);
+        return output::json(&described);
     }
     writeln!(
         out,
@@ -103,8 +103,18 @@ fn info_of_folder(arguments: &DataInfo, folder: &ImageFolder) -> Result<()> {
             split.checksum()
         )?;
     }
-    writeln!(out, "  classes   {}", folder.classes().join(", "))?;
+    writeln!(
+        out,
+        "  classes   {}",
+        text::printable(&folder.classes().join(", "))
+    )?;
     Ok(())
+}
+
+/// Paths as JSON has them, in Unicode.
+fn paths(paths: &[PathBuf]) -> Vec<String> {
+    let lossy = |path: &PathBuf| path.display().to_string();
+    paths.iter().map(lossy).collect()
 }
 
 fn describe(dataset: &Dataset) -> serde_json::Value {
@@ -118,7 +128,7 @@ fn describe(dataset: &Dataset) -> serde_json::Value {
     json!({
         "name": dataset.name(),
         "format": dataset.format(),
-        "files": dataset.files(),
+        "files": paths(dataset.files()),
         "classes": dataset.classes(),
         "normalization": dataset.normalization(),
         "train": split(dataset.train()),
@@ -142,7 +152,7 @@ fn fetch(arguments: &DataFetch) -> Result<()> {
     })?;
     bar.finish_and_clear();
     if arguments.json {
-        return output::json(&json!({ "name": name, "folder": folder }));
+        return output::json(&json!({ "name": name, "folder": folder.display().to_string() }));
     }
     writeln!(std::io::stdout().lock(), "{}", folder.display())?;
     Ok(())
@@ -162,7 +172,8 @@ fn synthesize(arguments: &DataSynthesize) -> Result<()> {
     )?;
     let files = ir_data::write_binary(&dataset, &arguments.out)?;
     if arguments.json {
-        let folder = &arguments.out;
+        let folder = arguments.out.display().to_string();
+        let files = paths(&files);
         return output::json(&json!({ "name": dataset.name(), "folder": folder, "files": files }));
     }
     let mut out = std::io::stdout().lock();

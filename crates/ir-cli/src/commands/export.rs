@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: &Export) -> Result<ExitCode> {
     files::write(&path, &tensorboard::events(&steps))?;
     if arguments.json {
         let count: usize = steps.iter().map(|step| step.values.len()).sum();
-        output::json(&json!({ "file": path, "epochs": steps.len(), "scalars": count }))?;
+        output::json(
+            &json!({ "file": path.display().to_string(), "epochs": steps.len(), "scalars": count }),
+        )?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(std::io::stdout().lock(), "{}", path.display())?;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ir_models::{Checkpoint, DataDescription, ResNet};
 use serde_json::json;
 
@@ -15,6 +15,11 @@ pub(crate) fn run(arguments: &Init) -> Result<ExitCode> {
         NamedDataset::Cifar10 => ("cifar10", 10),
         NamedDataset::Cifar100 => ("cifar100", 100),
     };
+    ensure!(
+        !arguments.out.exists(),
+        "{}: exists already; give another name",
+        arguments.out.display()
+    );
     let architecture = network::architecture(&arguments.model, classes)?;
     let network = ResNet::initialize(&architecture, arguments.seed)?;
     let data = DataDescription {
@@ -24,7 +29,7 @@ pub(crate) fn run(arguments: &Init) -> Result<ExitCode> {
     Checkpoint::save_network(&arguments.out, &network, &data)?;
     if arguments.json {
         output::json(&json!({
-            "file": arguments.out,
+            "file": arguments.out.display().to_string(),
             "network": architecture.name,
             "parameters": architecture.parameters(),
             "seed": arguments.seed,

@@ -1,7 +1,7 @@
 //! `ir man`: the manual in the format of `man`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -17,18 +17,24 @@ pub(crate) fn run(arguments: &arguments::Man) -> Result<ExitCode> {
         .with_context(|| format!("{}: cannot be made", folder.display()))?;
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
-    write(&command, folder)?;
+    let mut pages = Vec::new();
+    write(&command, folder, &mut pages)?;
+    // All of them are there before anybody may stop to read.
+    let mut out = std::io::stdout().lock();
+    for page in pages {
+        writeln!(out, "{}", page.display())?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The page of a command and of those below it; their names go to stdout.
-fn write(command: &Command, folder: &Path) -> Result<()> {
+/// The page of a command and of those below it.
+fn write(command: &Command, folder: &Path, pages: &mut Vec<PathBuf>) -> Result<()> {
     let page = Man::new(command.clone());
     let path = folder.join(page.get_filename());
     let mut text = Vec::new();
     page.render(&mut text)?;
     files::write(&path, &text)?;
-    writeln!(std::io::stdout().lock(), "{}", path.display())?;
+    pages.push(path);
     let mut below = command.get_subcommands();
-    below.try_for_each(|command| write(command, folder))
+    below.try_for_each(|command| write(command, folder, pages))
 }

@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: &Report) -> Result<ExitCode> {
     let page = report::write(groups, &arguments.out)?;
     if arguments.json {
         let claims = arguments.out.join("claims.json");
+        let [page, claims] = [page, claims].map(|path| path.display().to_string());
         output::json(&json!({ "page": page, "claims": claims }))?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -14,7 +14,9 @@ use crate::engine::Target;
 use crate::outcome::Outcome;
 use crate::run::{LearningRate, Machine, Optimizer, Parameters, Run, RunInfo, SCHEMA_VERSION};
 use crate::training::{EVALUATION_BATCH, MEASURED_BATCH, Settings, Training};
-use crate::{config, data, files, interrupt, lock, machine, memory, network, output, progress};
+use crate::{
+    config, data, files, interrupt, lock, machine, memory, network, output, progress, text,
+};
 
 pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
     let target = Target::open(arguments.device, arguments.precision)?;
@@ -44,7 +46,13 @@ pub(crate) fn run(arguments: &Train, threads: Option<u16>) -> Result<ExitCode> {
     checkpoints.remove_unfinished()?;
     let restored = match arguments.resume {
         true => checkpoints.restore(&settings)?,
-        false => None,
+        false => {
+            // With its arguments still there, what is left is a run's whose description was removed.
+            if !out.join(config::NAME).exists() {
+                checkpoints.require_none()?;
+            }
+            None
+        }
     };
     let trainer = match restored {
         Some(trainer) => trainer,
@@ -156,7 +164,7 @@ fn describe(settings: &Settings, dataset: &Dataset, machine: Machine) -> Result<
         scaled_down: scaled_down(settings, dataset)?,
         machine,
         version: env!("CARGO_PKG_VERSION").into(),
-        command: std::env::args().collect(),
+        command: text::command_line(),
         data_checksum: settings.data_checksum.clone(),
     })
 }

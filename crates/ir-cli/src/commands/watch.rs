@@ -33,6 +33,7 @@ pub(crate) fn run(arguments: &Watch) -> Result<ExitCode> {
     let is_terminal = std::io::stdout().is_terminal();
     if arguments.once || !is_terminal {
         let size = is_terminal.then(terminal::size).and_then(Result::ok);
+        let size = size.filter(|&(columns, rows)| columns > 0 && rows > 0);
         print(&watched, size.unwrap_or(SIZE))?;
         return Ok(ExitCode::SUCCESS);
     }

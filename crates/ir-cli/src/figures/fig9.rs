@@ -50,7 +50,7 @@ pub(crate) fn draw(trained: &[Group], untrained: &[Group]) -> [Figure; 2] {
     [
         Figure {
             name: "fig9",
-            title: "Figure 9: the remedies one by one, accuracy",
+            title: "Figure 9: the remedies one by one, error",
             paper,
             absent: untrained_sharings(&shown),
             seen: shown.iter().filter_map(|family| seen(family)).collect(),

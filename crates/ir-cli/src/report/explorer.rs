@@ -90,10 +90,9 @@ fn network(group: &Group) -> Network {
     };
     let block = |about: &BlockMeasures| Block {
         name: format!(
-            "block {} of {}, stage {}{}",
+            "block {}, stage {}{}",
             about.block,
-            split.blocks.len(),
-            about.stage + 1,
+            about.stage,
             if about.transition {
                 ", a transition"
             } else {

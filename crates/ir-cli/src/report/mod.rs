@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::claims::{self, Judged};
@@ -36,6 +36,10 @@ struct Claims<'a> {
 pub(crate) fn write(groups: Vec<Group>, folder: &Path) -> Result<PathBuf> {
     let (groups, untrained): (Vec<Group>, Vec<Group>) =
         groups.into_iter().partition(Group::is_trained);
+    ensure!(
+        !groups.is_empty(),
+        "none of these runs has trained: `ir train` with at least one epoch, then `ir report`"
+    );
     let groups = groups.as_slice();
     let judged = claims::judge(groups, &untrained);
     let figures = figures::all(groups, &untrained);

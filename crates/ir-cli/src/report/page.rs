@@ -206,7 +206,8 @@ fn missing(groups: &[Group]) -> Vec<String> {
             sentences.push(format!(
                 "{folder} has no results.json, so it is only in the figures of \
                  what training recorded; \
-                 ir analyze on its checkpoint writes one."
+                 ir analyze {folder} --data {} --out {folder}/results.json writes one.",
+                run.info.dataset
             ));
         }
         if let Some(results) = &run.results

@@ -49,7 +49,10 @@ pub(super) fn network_row(group: &Group) -> NetworkRow {
         seeds: seeds.join(", "),
         train_accuracy: over(|run| split_accuracy(run, "train")),
         test_accuracy: over(|run| {
-            split_accuracy(run, "test").or(run.history.last().map(|epoch| epoch.test_accuracy))
+            // Of all test images that training evaluates on; an analysis may be of fewer.
+            let trained = run.history.last().filter(|epoch| epoch.epoch > 0);
+            let trained = trained.map(|epoch| epoch.test_accuracy);
+            trained.or(split_accuracy(run, "test"))
         }),
         paper: paper_errors(&info.model, &info.dataset)
             .map(|errors| 100.0 - errors.test)

@@ -117,7 +117,8 @@ impl Preparation {
 
     /// Decodes a file and appends the input `[3, H, W]` to `output`.
     pub(super) fn append(&self, file: &Path, lookup: &Lookup, output: &mut Vec<f32>) -> Result<()> {
-        let image = self.scale(decode(file)?);
+        let image = self.narrowed(decode(file)?);
+        let image = self.scale(image);
         let [height, width] = self.size;
         let pixels = image.as_raw();
         for channel in 0..CHANNELS {
@@ -126,6 +127,22 @@ impl Preparation {
         }
         debug_assert_eq!(pixels.len(), CHANNELS * height * width);
         Ok(())
+    }
+
+    /// Without the ends of an image that is much longer than wide, which are far outside of what is cut out: scaled as a
+    /// whole it would take any amount of memory.
+    fn narrowed(&self, image: RgbImage) -> RgbImage {
+        // Of 8 lengths of the shorter edge at most one is cut out, and what a kernel reaches over beside it is less than three.
+        const MOST: u32 = 8;
+        let (width, height) = image.dimensions();
+        let short = width.min(height);
+        if self.fit == Fit::Exact || width.max(height) / short <= MOST {
+            return image;
+        }
+        // Whole lengths of the shorter edge from both ends, so that the scaled pixels stay where they are.
+        let from_an_end = |outer: u32| (outer / short).saturating_sub(MOST) / 2 * short;
+        let (x, y) = (from_an_end(width), from_an_end(height));
+        imageops::crop_imm(&image, x, y, width - 2 * x, height - 2 * y).to_image()
     }
 
     /// The image in the input's size.
