@@ -4,11 +4,23 @@ pub mod gpu_roofline;
 pub mod peak;
 pub mod record;
 pub mod roofline;
+pub mod worker;
 
 use candle_core::{Device, Result, Shape, Tensor};
 use ir_tensor_ops::random;
 use rand::Rng;
 use rand_distr::StandardNormal;
+
+/// The networks and batches that are measured.
+pub const SUBJECTS: [(&str, usize); 7] = [
+    ("resnet-32", 128),
+    ("resnet-38", 128),
+    ("resnet-56", 128),
+    ("resnet-110", 128),
+    ("single-representation", 32),
+    ("avg-pooling", 32),
+    ("wide", 32),
+];
 
 /// A tensor of values uniform in [-1, 1), a function of the seed.
 ///

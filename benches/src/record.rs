@@ -39,6 +39,34 @@ pub fn read(record: &str, keys: [&str; 2]) -> Result<Measured, Box<dyn Error>> {
     Ok(measured)
 }
 
+/// The record that the program's first argument names; an empty one without an argument.
+///
+/// # Errors
+/// As [`read`]; the file cannot be read.
+pub fn of_argument(keys: [&str; 2]) -> Result<Measured, Box<dyn Error>> {
+    match std::env::args_os().nth(1) {
+        Some(path) => read(&std::fs::read_to_string(path)?, keys),
+        None => Ok(Measured::new()),
+    }
+}
+
+/// Two cells of a table: the milliseconds that something took, and the share of them that its floor is. Empty where nothing
+/// was measured.
+///
+/// ```
+/// use ir_benches::record::cells;
+///
+/// assert_eq!(cells(Some(&4.0), 1.0, 1), ["4.0", "25 %"]);
+/// assert_eq!(cells(None, 1.0, 1), ["", ""]);
+/// ```
+pub fn cells(took: Option<&f64>, floor: f64, decimals: usize) -> [String; 2] {
+    let cells = took.map(|took| {
+        let share = 100.0 * floor / took;
+        [format!("{took:.decimals$}"), format!("{share:.0} %")]
+    });
+    cells.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

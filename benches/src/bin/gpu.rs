@@ -1,30 +1,27 @@
-//! Our side of `cargo xtask bench --device cuda`: one network trained on a GPU, told line by line.
-//!
-//! Reads one JSON document a line and answers each with one line, as `benches/peers/pytorch_gpu.py` does:
+//! Our side of `cargo xtask bench --device cuda`: one network trained on a GPU, told line by line
+//! ([`ir_benches::worker`]).
 //!
 //! ```text
 //! {"network": "resnet-110", "batch": 128, "steps": 32, "precision": "bf16", "timed": false}
 //!     what is measured: runs of so many steps, with or without the time of each kernel
-//! {"warm_up": 1, "steps": 3}
-//!     makes so many runs untimed, then so many timed; answered by the milliseconds of a step, the mean over each run,
-//!     and the kernels of the last step with their times
 //! ```
+//!
+//! What the protocol calls a step is a run: answered are the milliseconds of a step, the mean over each run, and the kernels of
+//! the last step with their times.
 //!
 //! A run is an epoch as `ir train` has it: it begins with the order of the samples on its way to the device, every step
 //! takes its images from those that lie there, and it ends when the host knows what the last step came to.
 
-use std::error::Error;
-use std::io::{BufRead, Write};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use ir_benches::peak_memory_mib;
+use ir_benches::worker::{Result, Steps, serve};
 use ir_data::{BatchOptions, IMAGE, Loader, Normalization, Split};
 use ir_models::{Architecture, ResNet, Schedule, Sgd, Trainer, TrainingSettings, gpu};
 use ir_tensor_ops::gpu::{Gpu, Precision};
 use ir_tensor_ops::random;
 use rand::RngCore;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 const CLASSES: usize = 10;
 
@@ -45,46 +42,12 @@ enum Type {
     Bf16,
 }
 
-/// The answer to the first line.
-#[derive(Serialize)]
-struct Ready {
-    version: &'static str,
-    instruction_set: String,
-    peak_memory_mib: Option<f64>,
-}
-
-/// Every further line.
-#[derive(Deserialize)]
-struct Request {
-    warm_up: usize,
-    steps: usize,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    milliseconds: Vec<f64>,
-    peak_memory_mib: Option<f64>,
-    /// Kernel and milliseconds, in order.
-    kernels: Vec<(String, f64)>,
-}
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
 fn main() -> Result<()> {
-    let mut lines = std::io::stdin().lock().lines();
-    let task: Task = serde_json::from_str(&lines.next().ok_or("no task on stdin")??)?;
-    let gpu = Gpu::open(0)?;
-    gpu.time_recordings(task.timed);
-    let mut run = Run::new(&gpu, &task)?;
-    answer(&Ready {
-        version: env!("CARGO_PKG_VERSION"),
-        instruction_set: gpu.name(),
-        peak_memory_mib: peak_memory_mib(),
-    })?;
-    for line in lines {
-        answer(&run.measure(&serde_json::from_str(&line?)?)?)?;
-    }
-    Ok(())
+    serve(|task: Task| {
+        let gpu = Gpu::open(0)?;
+        gpu.time_recordings(task.timed);
+        Run::new(&gpu, &task)
+    })
 }
 
 /// A training on images without order.
@@ -126,9 +89,14 @@ impl Run {
         let trainer = gpu::Trainer::new(gpu, trainer, resident, precision)?;
         Ok(Self { trainer, images })
     }
+}
 
-    /// Milliseconds of a step, the mean over one run.
-    fn once(&mut self) -> Result<f64> {
+impl Steps for Run {
+    fn instruction_set(&self) -> String {
+        self.trainer.gpu().name()
+    }
+
+    fn step(&mut self) -> Result<f64> {
         let start = Instant::now();
         let epoch = self.trainer.position().epoch;
         let (samples, changes) = self.images.resident_epoch(epoch as u64);
@@ -139,27 +107,10 @@ impl Run {
         Ok(1e3 * start.elapsed().as_secs_f64() / self.images.batches() as f64)
     }
 
-    fn measure(&mut self, request: &Request) -> Result<Answer> {
-        for _ in 0..request.warm_up {
-            self.once()?;
-        }
-        let milliseconds = (0..request.steps)
-            .map(|_| self.once())
-            .collect::<Result<_>>()?;
+    fn kernels(&self) -> Result<Vec<(String, f64)>> {
         let kernels = self.trainer.step_times()?.into_iter();
-        Ok(Answer {
-            milliseconds,
-            peak_memory_mib: peak_memory_mib(),
-            kernels: kernels
-                .map(|time| (time.kernel, time.milliseconds))
-                .collect(),
-        })
+        Ok(kernels
+            .map(|time| (time.kernel, time.milliseconds))
+            .collect())
     }
-}
-
-fn answer(document: &impl Serialize) -> Result<()> {
-    let mut output = std::io::stdout().lock();
-    serde_json::to_writer(&mut output, document)?;
-    output.write_all(b"\n")?;
-    Ok(output.flush()?)
 }

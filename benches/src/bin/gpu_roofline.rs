@@ -7,30 +7,15 @@
 //! RECORD is what `cargo xtask bench --device cuda` recorded; without it the columns of what was measured are empty.
 
 use std::error::Error;
-use std::fs;
 use std::io::Write;
 
 use ir_benches::gpu_roofline::{Gpu, StepCost};
-use ir_benches::record;
+use ir_benches::{SUBJECTS, record};
 use ir_models::Architecture;
-
-/// The networks and batches of `cargo xtask bench`.
-const SUBJECTS: [(&str, usize); 7] = [
-    ("resnet-110", 128),
-    ("resnet-32", 128),
-    ("resnet-38", 128),
-    ("resnet-56", 128),
-    ("single-representation", 32),
-    ("avg-pooling", 32),
-    ("wide", 32),
-];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut output = std::io::stdout().lock();
-    let measured = match std::env::args().nth(1) {
-        Some(path) => record::read(&fs::read_to_string(path)?, ["network", "precision"])?,
-        None => record::Measured::new(),
-    };
+    let measured = record::of_argument(["network", "precision"])?;
     writeln!(
         output,
         "| network, batch | precision | GFLOP | GB at least | GB of the kernels | kernels | ms arithmetic | floor ms | \
@@ -43,13 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let step = StepCost::of(&network, batch, bytes);
             let floor = step.floor_milliseconds(&gpu);
             let took = measured.get(&(name.to_owned(), precision.to_owned()));
-            let [took, share] = match took {
-                Some(took) => [
-                    format!("{took:.2}"),
-                    format!("{:.0} %", 100.0 * floor / took),
-                ],
-                None => [String::new(), String::new()],
-            };
+            let [took, share] = record::cells(took, floor, 2);
             writeln!(
                 output,
                 "| {name}, {batch} | {precision} | {:.0} | {:.2} | {:.2} | {} | {:.2} | {floor:.2} | {:.2} | {took} | {share} |",

@@ -8,30 +8,15 @@
 //! measured are empty.
 
 use std::error::Error;
-use std::fs;
 use std::io::Write;
 
 use ir_benches::roofline::Cost;
-use ir_benches::{peak, record};
+use ir_benches::{SUBJECTS, peak, record};
 use ir_models::Architecture;
-
-/// The networks and batches of `cargo xtask bench`.
-const SUBJECTS: [(&str, usize); 7] = [
-    ("resnet-32", 128),
-    ("resnet-38", 128),
-    ("resnet-56", 128),
-    ("resnet-110", 128),
-    ("single-representation", 32),
-    ("avg-pooling", 32),
-    ("wide", 32),
-];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut output = std::io::stdout().lock();
-    let measured = match std::env::args().nth(1) {
-        Some(path) => record::read(&fs::read_to_string(path)?, ["network", "mode"])?,
-        None => record::Measured::new(),
-    };
+    let measured = record::of_argument(["network", "mode"])?;
     let (operations, bytes) = (peak::operations_per_second(), peak::bytes_per_second());
     writeln!(
         output,
@@ -56,13 +41,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let [direct, fewest] = [cost.direct, cost.fewest].map(|o| 1e3 * o / operations);
             let memory = 1e3 * cost.bytes / bytes;
             let floor = fewest.max(memory);
-            let (took, share) = match measured.get(&(name.to_owned(), mode.to_owned())) {
-                Some(took) => (
-                    format!("{took:.1}"),
-                    format!("{:.0} %", 100.0 * floor / took),
-                ),
-                None => (String::new(), String::new()),
-            };
+            let took = measured.get(&(name.to_owned(), mode.to_owned()));
+            let [took, share] = record::cells(took, floor, 1);
             writeln!(
                 output,
                 "| {name}, {batch} | {mode} | {:.1} | {:.1} | {:.2} | {direct:.1} | {fewest:.1} | {memory:.1} | \
