@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use ir_analysis::results::{BlockMeasures, Split, Stage};
 
-use crate::figures::scale::significant;
+use crate::figures::scale::{minus, significant};
 use crate::run::{Machine, Run, RunInfo};
 
 /// A mean, with the standard deviation that is drawn and printed beside it.
@@ -47,6 +47,21 @@ impl Summary {
             Some(deviation) => format!("{mean} ± {}", significant(deviation, 2)),
             None => mean,
         }
+    }
+
+    /// The mean and the deviation as `write` has them, with a unit behind: "76.1 ± 0.4 %". A deviation that is not finite
+    /// says nothing and is left out.
+    pub(crate) fn written(self, write: impl Fn(f64) -> String, unit: &str) -> String {
+        let mean = write(self.mean);
+        match self.deviation.filter(|deviation| deviation.is_finite()) {
+            Some(deviation) => format!("{mean} ± {}{unit}", write(deviation)),
+            None => format!("{mean}{unit}"),
+        }
+    }
+
+    /// A share in per cent; tenths are what 10,000 images resolve.
+    pub(crate) fn percent(self) -> String {
+        self.written(|share| minus(&format!("{:.1}", 100.0 * share)), " %")
     }
 
     /// [`Summary::of`] values that have no deviation of their own.

@@ -275,12 +275,7 @@ impl Unit {
             Self::Factor => " ×",
             Self::Plain => "",
         };
-        match summary.deviation {
-            Some(deviation) if deviation.is_finite() => {
-                format!("{} ± {}{unit}", write(summary.mean), write(deviation))
-            }
-            _ => format!("{}{unit}", write(summary.mean)),
-        }
+        summary.written(write, unit)
     }
 }
 

@@ -14,7 +14,7 @@ use ratatui::crossterm::terminal;
 use ratatui::layout::Rect;
 use ratatui::widgets::Widget;
 
-use crate::arguments::{SplitName, Watch};
+use crate::arguments::Watch;
 use crate::interrupt;
 use crate::watch::{View, Watched};
 
@@ -25,11 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const SIZE: (u16, u16) = (100, 30);
 
 pub(crate) fn run(arguments: &Watch) -> Result<ExitCode> {
-    let split = match arguments.split {
-        SplitName::Train => "train",
-        SplitName::Test => "test",
-    };
-    let watched = Watched::open(&arguments.run, split, arguments.epoch)?;
+    let watched = Watched::open(&arguments.run, arguments.split.name(), arguments.epoch)?;
     let is_terminal = std::io::stdout().is_terminal();
     if arguments.once || !is_terminal {
         let size = is_terminal.then(terminal::size).and_then(Result::ok);

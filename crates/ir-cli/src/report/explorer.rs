@@ -3,7 +3,6 @@
 use ir_analysis::results::{BlockMeasures, Split};
 use serde::Serialize;
 
-use crate::figures::scale::minus;
 use crate::group::{Group, Summary};
 
 /// A network's blocks.
@@ -55,7 +54,7 @@ const MEASURES: [Measure; 7] = [
     (
         "accuracy without the block",
         |b| Some((b.drop_accuracy?, None)),
-        percent,
+        Summary::percent,
     ),
     (
         "loss without the block",
@@ -113,13 +112,5 @@ fn network(group: &Group) -> Network {
     Network {
         title: group.title.clone(),
         blocks: split.blocks.iter().map(block).collect(),
-    }
-}
-
-fn percent(summary: Summary) -> String {
-    let write = |value: f64| minus(&format!("{:.1}", 100.0 * value));
-    match summary.deviation {
-        Some(deviation) => format!("{} ± {} %", write(summary.mean), write(deviation)),
-        None => format!("{} %", write(summary.mean)),
     }
 }

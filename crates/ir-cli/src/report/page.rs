@@ -377,10 +377,7 @@ fn fixed(summary: Summary) -> String {
             significant(value, 3)
         }
     };
-    match summary.deviation {
-        Some(deviation) => format!("{} ± {}", write(summary.mean), write(deviation)),
-        None => write(summary.mean),
-    }
+    summary.written(write, "")
 }
 
 fn share(value: f64) -> String {

@@ -27,7 +27,7 @@ pub(super) fn network_row(group: &Group) -> NetworkRow {
     let info = group.info();
     let over = |value: fn(&Run) -> Option<f64>| {
         let values: Vec<f64> = group.runs.iter().filter_map(value).collect();
-        Summary::of_means(&values).map_or("–".into(), percent)
+        Summary::of_means(&values).map_or("–".into(), Summary::percent)
     };
     let seconds: Vec<f64> = group
         .runs
@@ -63,14 +63,6 @@ pub(super) fn network_row(group: &Group) -> NetworkRow {
 
 fn split_accuracy(run: &Run, split: &str) -> Option<f64> {
     Some(run.results.as_ref()?.splits.get(split)?.accuracy)
-}
-
-/// "76.1 ± 0.4 %"; tenths of a percent are what 10,000 images resolve.
-fn percent(summary: Summary) -> String {
-    match summary.deviation {
-        Some(deviation) => format!("{:.1} ± {:.1} %", 100.0 * summary.mean, 100.0 * deviation),
-        None => format!("{:.1} %", 100.0 * summary.mean),
-    }
 }
 
 /// `41 s`, `5 min 32 s`, `3 h 07 min`.

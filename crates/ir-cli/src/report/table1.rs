@@ -81,9 +81,5 @@ fn row(group: &Group) -> Row {
 
 /// "7.1 ± 0.2 %".
 fn percent(summary: Summary) -> String {
-    let mean = minus(&format!("{:.2}", summary.mean));
-    match summary.deviation {
-        Some(deviation) => format!("{mean} ± {deviation:.2} %"),
-        None => format!("{mean} %"),
-    }
+    summary.written(|error| minus(&format!("{error:.2}")), " %")
 }
