@@ -6,7 +6,7 @@
 use crate::arch::{LANES, Lanes, Vector};
 
 /// The pixels after which f32 sums go over into f64 ones.
-const RUN: usize = 128;
+pub(crate) const RUN: usize = 128;
 /// The chains of a run.
 const CHAINS: usize = 4;
 

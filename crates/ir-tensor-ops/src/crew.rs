@@ -8,7 +8,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{hint, ptr, thread};
 
 use rayon::prelude::*;
@@ -16,6 +16,8 @@ use rayon::prelude::*;
 thread_local! {
     /// The crew that the work of this thread has at hand.
     static CREW: Cell<*const Crew> = const { Cell::new(ptr::null()) };
+    /// Whether this thread leads or helps a crew: it joins no other one before that is done.
+    static ENGAGED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Does `work` with the threads of rayon's pool at hand: the operations of this crate that it
@@ -24,7 +26,8 @@ thread_local! {
 /// Worth it around a pass through a network, or a training step. The threads wait awake
 /// between two operations, so what is slow and not one of these operations (reading files,
 /// say) belongs outside, and so do Candle's operations on large tensors, which have threads of their
-/// own that wait awake as well. Other work for rayon's pool is taken up meanwhile, if with delay.
+/// own that wait awake as well. Other work for rayon's pool is taken up meanwhile, if with delay; a thread that is
+/// busy with it joins when it is done, and nobody waits for it.
 /// Results do not depend on it.
 ///
 /// ```
@@ -39,16 +42,21 @@ thread_local! {
 /// ```
 pub fn together<R>(work: impl FnOnce() -> R) -> R {
     let wanted = rayon::current_num_threads() - 1;
-    if wanted == 0 || !CREW.get().is_null() {
+    if wanted == 0 || ENGAGED.get() {
         return work();
     }
-    let crew = Crew::new(wanted);
-    rayon::in_place_scope(|scope| {
-        scope.spawn_broadcast(|_, _| crew.help());
-        let _dismissed = Dismissal(&crew);
-        CREW.set(&raw const crew);
-        work()
-    })
+    let crew = Arc::new(Crew::new());
+    let (helped, leader) = (Arc::clone(&crew), rayon::current_thread_index());
+    // A thread of the pool that leads comes by its own call too, wherever it waits for others.
+    rayon::spawn_broadcast(move |here| {
+        if Some(here.index()) != leader {
+            helped.help();
+        }
+    });
+    let _dismissed = Dismissal(&crew);
+    let _engaged = Engagement::new();
+    CREW.set(Arc::as_ptr(&crew));
+    work()
 }
 
 /// Calls `task` with every number below `tasks`, each once, on all threads at hand.
@@ -77,6 +85,22 @@ impl Drop for Dismissal<'_> {
     }
 }
 
+/// Keeps a thread from joining another crew.
+struct Engagement;
+
+impl Engagement {
+    fn new() -> Self {
+        ENGAGED.set(true);
+        Self
+    }
+}
+
+impl Drop for Engagement {
+    fn drop(&mut self) {
+        ENGAGED.set(false);
+    }
+}
+
 /// Puts the crew back within reach after a region.
 struct Busy(*const Crew);
 
@@ -91,8 +115,6 @@ type Task = *const (dyn Fn(usize) + Sync);
 
 /// What the leader and the helpers share.
 struct Crew {
-    /// Helpers that may still join.
-    places: AtomicUsize,
     dismissed: AtomicBool,
     /// Odd while a region is open.
     region: AtomicUsize,
@@ -108,10 +130,12 @@ struct Crew {
 // `job` points to is called only through `Sync`.
 unsafe impl Sync for Crew {}
 
+// SAFETY: the last to let go of a crew may be any thread; a job left in it is a pointer that nobody follows any more.
+unsafe impl Send for Crew {}
+
 impl Crew {
-    fn new(places: usize) -> Self {
+    fn new() -> Self {
         Self {
-            places: AtomicUsize::new(places),
             dismissed: AtomicBool::new(false),
             region: AtomicUsize::new(0),
             inside: AtomicUsize::new(0),
@@ -128,6 +152,8 @@ impl Crew {
         let erased = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
         // SAFETY: no region is open and no helper inside one, so nobody reads the job.
         unsafe { *self.job.get() = Some((erased, tasks)) };
+        // What an earlier region left that unwound by itself.
+        *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.next.store(0, Ordering::Relaxed);
         self.region.fetch_add(1, Ordering::SeqCst);
         let closing = Closing(self);
@@ -155,14 +181,10 @@ impl Crew {
 
     /// What a thread of the pool does until the crew is dismissed.
     fn help(&self) {
-        let place = self
-            .places
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |places| {
-                places.checked_sub(1)
-            });
-        if place.is_err() {
+        if ENGAGED.get() {
             return;
         }
+        let _engaged = Engagement::new();
         let (mut done, mut idle) = (0, 0u32);
         while !self.dismissed.load(Ordering::Relaxed) {
             let region = self.region.load(Ordering::Relaxed);
@@ -275,6 +297,68 @@ mod tests {
             assert_eq!(a + b, 3);
         });
         assert_eq!(sum.into_inner(), 8 * 28);
+    }
+
+    #[test]
+    fn a_leader_of_the_pool_helps_nobody_and_waits_for_nobody() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(2)
+            .build()
+            .unwrap();
+        // The other thread is busy for as long as this channel is open.
+        let (open, busy) = std::sync::mpsc::channel::<()>();
+        pool.spawn(move || {
+            let _ = busy.recv();
+        });
+        let sum = AtomicU32::new(0);
+        pool.install(|| {
+            together(|| {
+                // Does whatever lies in this thread's queues.
+                rayon::yield_now();
+                for_each(8, |index| {
+                    sum.fetch_add(index as u32, Ordering::Relaxed);
+                });
+            });
+        });
+        drop(open);
+        assert_eq!(sum.into_inner(), 28);
+    }
+
+    #[test]
+    fn crews_do_not_take_each_others_threads() {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(3)
+            .build()
+            .unwrap();
+        let sum = AtomicU32::new(0);
+        let nested = || {
+            for _ in 0..200 {
+                together(|| {
+                    for_each(8, |_| {
+                        for_each(8, |index| {
+                            sum.fetch_add(index as u32, Ordering::Relaxed);
+                        });
+                    });
+                });
+            }
+        };
+        pool.scope(|scope| {
+            scope.spawn(|_| nested());
+            scope.spawn(|_| nested());
+        });
+        assert_eq!(sum.into_inner(), 2 * 200 * 8 * 28);
+    }
+
+    #[test]
+    fn a_panic_that_was_caught_does_not_come_back() {
+        together(|| {
+            for _ in 0..100 {
+                let all = || for_each(64, |_| panic!("every task of this region"));
+                let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(all));
+                assert!(caught.is_err());
+                for_each(64, |_| ());
+            }
+        });
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The operations as nodes of Candle's graph, with their gradients.
 //!
 //! Each computes its result with a function of [`crate::explicit`] and records the backward
-//! rule, which calls another. A gradient is computed only for arguments that are part of a
-//! graph.
+//! rule, which calls another. What is costly is computed only for arguments that are part of a
+//! graph. A gradient is no part of a graph itself: there are no second derivatives.
 
 use candle_core::Tensor;
 

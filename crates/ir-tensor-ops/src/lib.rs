@@ -10,7 +10,7 @@
 //! - [`tap`] reads the gradient at a point inside a network, [`per_sample`] reduces a batch to
 //!   one number per sample, [`random`] draws numbers that depend only on what they are for.
 //!
-//! Everything is f32, on tensors `[N, C, H, W]`, and runs on rayon's global pool. Work is cut into
+//! Everything is f32, on tensors `[N, C, H, W]`, and runs on the rayon pool of the caller. Work is cut into
 //! pieces by the shapes alone and sums are added in a fixed order: the result is the same bits for
 //! any number of threads.
 //!

@@ -101,6 +101,15 @@ impl Norm {
                 found: epsilon,
             });
         }
+        if variance.len() != mean.len() {
+            let expected = format!("[{}], as the mean", mean.len());
+            return Err(input::wrong_sizes(
+                op,
+                "variance",
+                &[variance.len()],
+                expected,
+            ));
+        }
         let gamma = input::parameters(op, "gamma", gamma, mean.len())?;
         let beta = input::parameters(op, "beta", beta, mean.len())?;
         let inverse_deviation: Vec<f64> = variance

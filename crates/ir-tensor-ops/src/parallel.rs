@@ -59,6 +59,7 @@ unsafe impl<'a, T: Send> Split for Pieces<'a, T> {
     }
 
     unsafe fn part(&self, index: usize) -> &'a mut [T] {
+        debug_assert!(index < self.parts());
         let first = index * self.piece;
         let length = self.piece.min(self.length - first);
         // SAFETY: the range lies in the slice, and the caller has no other part of this index.
@@ -125,6 +126,7 @@ unsafe impl<A: Split, B: Split> Split for (A, B) {
     type Part = (A::Part, B::Part);
 
     fn parts(&self) -> usize {
+        debug_assert_eq!(self.0.parts(), self.1.parts());
         self.0.parts().min(self.1.parts())
     }
 

@@ -38,7 +38,9 @@ impl Scratch {
     pub(crate) fn take(purpose: Use, size: usize) -> Self {
         let mut lanes = KEPT.with(|kept| kept[purpose as usize].take());
         if lanes.len() < size {
-            lanes.resize(size, Lanes::ZERO);
+            // What was in it is of no use, and would be there beside the new until it is copied.
+            drop(lanes);
+            lanes = vec![Lanes::ZERO; size];
         }
         Self {
             lanes,

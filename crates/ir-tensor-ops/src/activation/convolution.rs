@@ -181,7 +181,7 @@ impl Activation {
         Ok((y, moments))
     }
 
-    /// The gradients of [`Activation::conv2d`] from ∂L/∂y, which is whole afterwards.
+    /// The gradients of [`Activation::conv2d`] from ∂L/∂y, which is whole afterwards if any of them is wanted.
     ///
     /// # Errors
     /// As [`Activation::conv2d`], and `Shape` if the gradient does not have the result's.

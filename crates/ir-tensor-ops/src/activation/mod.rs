@@ -30,7 +30,7 @@ pub use gradient::Gradient;
 
 /// The memory of activations: what one drops, the next one takes.
 ///
-/// Holds as much as was ever in use at a time; clones share it. A network keeps one for its
+/// Holds about as much as was ever in use at a time; clones share it. A network keeps one for its
 /// lifetime.
 ///
 /// ```
@@ -69,8 +69,17 @@ impl Workspace {
                 .enumerate()
                 .rev()
                 .filter(|(_, lanes)| (size..=4 * size).contains(&lanes.len()));
-            let (index, _) = fitting.min_by_key(|(_, lanes)| lanes.len())?;
-            Some(idle.remove(index))
+            if let Some((index, _)) = fitting.min_by_key(|(_, lanes)| lanes.len()) {
+                return Some(idle.remove(index));
+            }
+            // In place of what is too small, the largest of which goes: sizes that grow would pile up.
+            let small = idle
+                .iter()
+                .enumerate()
+                .filter(|(_, lanes)| lanes.len() < size);
+            let (index, _) = small.max_by_key(|(_, lanes)| lanes.len())?;
+            idle.remove(index);
+            None
         });
         found.unwrap_or_else(|| vec![Lanes::ZERO; size])
     }

@@ -186,3 +186,13 @@ fn memory_is_used_again() {
     drop(half);
     assert_eq!(workspace.idle_bytes(), idle);
 }
+
+#[test]
+fn sizes_that_grow_do_not_pile_up() {
+    let workspace = Workspace::default();
+    let largest = 40;
+    for batch in 1..=largest {
+        drop(Activation::from_tensor(&workspace, &uniform(&[batch, 16, 4, 4], 1)).unwrap());
+    }
+    assert_eq!(workspace.idle_bytes(), largest * 16 * 4 * 4 * 4);
+}

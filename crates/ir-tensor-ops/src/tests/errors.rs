@@ -209,3 +209,17 @@ fn messages_say_what_to_do() {
         "{message}"
     );
 }
+
+#[test]
+fn statistics_that_do_not_fit_together() {
+    let two = Tensor::ones(2, DType::F32, &Device::Cpu).unwrap();
+    for [means, variances] in [[2, 1], [2, 3], [2, 40]] {
+        let statistics = ChannelStatistics {
+            mean: vec![0.; means],
+            variance: vec![1.; variances],
+            count: 4,
+        };
+        let norm = Norm::batch(&statistics, &two, &two, 1e-5);
+        assert_eq!(shape(norm), "variance");
+    }
+}

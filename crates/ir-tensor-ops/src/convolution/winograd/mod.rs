@@ -60,7 +60,7 @@ pub(crate) fn pays(shape: &Convolution) -> bool {
 }
 
 /// Whether the weight gradient is faster this way: as [`pays`], with at least 256 tiles in the
-/// batch, so that the sums, which are four times those of the direct kernel, are a small part.
+/// batch (64 where the batch is transformed as a whole), so that the sums, which are four times those of the direct kernel, are a small part.
 pub(crate) fn weight_gradient_pays(shape: &Convolution) -> bool {
     let tiles = shape.height.div_ceil(OUTPUTS) * shape.width.div_ceil(OUTPUTS);
     let enough = if batched::pays(shape) { 64 } else { 256 };

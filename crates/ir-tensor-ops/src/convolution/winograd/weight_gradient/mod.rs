@@ -116,8 +116,8 @@ impl Layout {
     }
 
     /// A power of two, so that threads get equal shares: 16 slots where they take up to 8 MiB
-    /// together, fewer for large weights, at least 4. To fill a slot with zeros and to add it
-    /// up costs as much as the products of some images.
+    /// together, fewer for large weights, at least 4. To add a slot up costs as much as the
+    /// products of some images.
     fn slots(&self) -> usize {
         const BUDGET: usize = 8 << 20;
         let slots = (BUDGET / (self.size() * size_of::<Lanes>())).clamp(4, 16);
