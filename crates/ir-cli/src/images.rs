@@ -89,6 +89,10 @@ impl Images {
     }
 
     fn folder(arguments: &Analyze, subject: &Subject, folder: &ImageFolder) -> Result<Self> {
+        let config = subject.imported().map(|imported| &imported.config);
+        let names = config.and_then(|config| config.labels.as_deref());
+        let map = arguments.import.classes.as_deref();
+        let labels = folder.labels_of(subject.classes(), names, map)?;
         let preparation = preparation(arguments, subject)?;
         if let (None, Some(size)) = (subject.imported(), subject.input_size()) {
             let [height, width] = size;
@@ -99,10 +103,6 @@ impl Images {
                 subject.file.display()
             );
         }
-        let config = subject.imported().map(|imported| &imported.config);
-        let names = config.and_then(|config| config.labels.as_deref());
-        let map = arguments.import.classes.as_deref();
-        let labels = folder.labels_of(subject.classes(), names, map)?;
         Ok(Self::Folder {
             preparation,
             folder: folder.relabel(&labels)?,
