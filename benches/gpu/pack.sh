@@ -3,7 +3,13 @@
 # GPU and nothing to build with.
 #
 #   benches/gpu/pack.sh gpu.tar.xz
+#
+# The toolkit must be no newer than what the driver there knows (`nvidia-smi` says it as "CUDA Version"): an older driver has
+# not all the functions that the programs call, and translates no kernels of a newer compiler. Which one it was stands in TOOLKIT in the
+# archive. $CUDA_COMPUTE_CAP (90) is the GPU that Candle's kernels are for; without it their build would ask the GPU of this machine.
 set -euo pipefail
+export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
+toolkit=$("${NVCC:-${CUDA_HOME:+$CUDA_HOME/bin/}nvcc}" --version)
 archive=$(realpath "$1")
 cd "$(dirname "$0")/../.."
 packed=$(mktemp -d)
@@ -31,5 +37,6 @@ strip "$packed"/programs/* "$packed"/tests/*
 cp benches/peers/*.py "$packed/benches/peers/"
 cp benches/gpu/run.sh "$packed/benches/gpu/"
 git describe --always --dirty=-modified > "$packed/REVISION"
+echo "$toolkit" > "$packed/TOOLKIT"
 tar --create --file "$archive" --use-compress-program 'xz --threads=0' --directory "$packed" .
 ls -l "$archive"
