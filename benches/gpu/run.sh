@@ -5,12 +5,13 @@
 #   benches/gpu/run.sh OUT SECONDS [PART...]
 #
 # It does what fits into SECONDS, and called again with the same OUT goes on with what is left; OUT/steps.csv says what was done,
-# with which exit status and in how many seconds. Parts, in this order if none is named:
+# with which exit status, in how many seconds and by which revision. What another revision has done is done again. Parts, in
+# this order if none is named, what counts most first:
 #
 #   machine    what machine it is
 #   tests      the tests of the kernels, of what is built on them, and of Candle's tensors on the GPU
-#   sanitizer  the same under compute-sanitizer, memcheck and racecheck
-#   bench      our convolutions beside cuDNN's, and every network beside PyTorch, with a profile of ours (OUT/record)
+#   bench      our convolutions beside cuDNN's, and the networks in $MEASURED beside PyTorch, with a profile of ours (OUT/record)
+#   sanitizer  the tests under compute-sanitizer, memcheck and racecheck
 #   train      the networks in $NETWORKS, each to its last epoch (OUT/runs/NETWORK), checkpoint by checkpoint
 #   analyze    the measures of those that are trained
 #
@@ -20,12 +21,12 @@ set -uo pipefail
 out=$(mkdir -p "$1" && realpath "$1")
 deadline=$(($(date +%s) + $2))
 shift 2
-parts=("${@:-machine tests sanitizer bench train analyze}")
+parts=("${@:-machine tests bench sanitizer train analyze}")
 python=${PYTHON:-python3}
-networks=${NETWORKS:-resnet-110 resnet-32 resnet-38 resnet-110-ubn}
+measured=${MEASURED:-resnet-110 resnet-32 resnet-38 resnet-56 single-representation avg-pooling wide}
+networks=${NETWORKS:-resnet-32 resnet-38 resnet-110 resnet-110-ubn}
 # The tests, by the files that they stand in.
 modules=(maps operations per_sample convolution tensors batches network training analysis)
-measured=(resnet-110 resnet-32 resnet-38 resnet-56 single-representation avg-pooling wide)
 mkdir -p "$out"/{logs,record,runs,results}
 IR_REVISION=$(cat REVISION)
 export IR_REVISION
@@ -36,69 +37,81 @@ export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$wheels
 
 left() { echo $((deadline - $(date +%s))); }
 
-is_done() { grep -q "^$1,0," "$out/steps.csv" 2> /dev/null; }
+is_done() { grep -q "^$1,0,[0-9]*,$IR_REVISION\$" "$out/steps.csv" 2> /dev/null; }
 
-# step NAME MOST COMMAND...: runs a command that was not yet done, for MOST seconds at most, and for as long as there are. What was
-# cut short is done again next time; what failed, too.
+# step NAME LEAST MOST COMMAND...: runs a command that this revision has not yet done, for MOST seconds at most, and for as long as
+# there are; not at all for less than LEAST. What was cut short is done again next time; what failed, too.
 step() {
-    local name=$1 most=$2 seconds status start
-    shift 2
+    local name=$1 least=$2 most=$3 seconds status start
+    shift 3
     is_done "$name" && return
     seconds=$(($(left) - 10))
-    ((seconds < 5)) && return
+    ((seconds < least)) && return
     ((most < seconds)) && seconds=$most
     start=$(date +%s)
     timeout --signal=INT --kill-after=8 "$seconds" "$@" > "$out/logs/$name.log" 2>&1
     status=$?
-    echo "$name,$status,$(($(date +%s) - start))" | tee -a "$out/steps.csv"
+    echo "$name,$status,$(($(date +%s) - start)),$IR_REVISION" | tee -a "$out/steps.csv"
     ((status == 0)) || tail -n 15 "$out/logs/$name.log"
 }
 
+# All of it, and a failure if any of it failed.
 machine() {
-    nvidia-smi
-    "$python" -c 'import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version())'
-    programs/ir --version
+    local failed=0
     nproc
+    cat REVISION TOOLKIT || failed=1
+    nvidia-smi || failed=1
+    programs/ir --version || failed=1
+    "$python" -c 'import torch; print(torch.__version__, torch.version.cuda, torch.backends.cudnn.version())' || failed=1
+    return $failed
 }
 export -f machine
 export python
 
+sanitizer=$(type -P compute-sanitizer || ls -d /usr/local/cuda*/bin/compute-sanitizer 2> /dev/null | tail -n 1)
+
 for part in ${parts[*]}; do
     case $part in
     machine)
-        step machine 60 bash -c machine
+        step machine 5 60 bash -c machine
         ;;
     tests)
         for module in "${modules[@]}"; do
-            step "$module" 300 tests/gpu --test-threads=1 "$module::"
+            step "$module" 30 300 tests/gpu --test-threads=1 "$module::"
         done
-        step candle 300 tests/cuda --test-threads=1
+        step candle 30 300 tests/cuda --test-threads=1
         ;;
     sanitizer)
+        if [[ -z $sanitizer ]]; then
+            echo "sanitizer: left out, there is no compute-sanitizer on the path and none in /usr/local/cuda*/bin"
+            continue
+        fi
         for tool in memcheck racecheck; do
             for module in "${modules[@]}"; do
-                step "$tool-$module" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+                step "$tool-$module" 60 400 "$sanitizer" --tool "$tool" --error-exitcode 9 \
                     tests/gpu --test-threads=1 "$module::"
             done
-            step "$tool-candle" 400 compute-sanitizer --tool "$tool" --error-exitcode 9 tests/cuda --test-threads=1
+            # cuDNN asks the driver for what it may refuse, and goes on: errors to memcheck, and not of ours.
+            step "$tool-candle" 60 400 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+                tests/cuda --test-threads=1 --skip cudnn
         done
         ;;
     bench)
-        step cudnn 200 programs/cudnn
-        for network in "${measured[@]}"; do
-            step "bench-$network" 580 programs/xtask bench --device cuda --programs programs --records "$out/record" \
-                --python "$python" --rounds 3 --networks "$network"
+        step cudnn 30 100 programs/cudnn
+        for network in $measured; do
+            step "bench-$network" 240 580 programs/xtask bench --device cuda --programs "$PWD/programs" \
+                --records "$out/record" --python "$python" --rounds 3 --networks "$network"
         done
         ;;
     train)
         for network in $networks; do
-            step "train-$network" 100000 programs/ir train "$network" --data cifar10 --offline --device cuda \
+            step "train-$network" 5 100000 programs/ir train "$network" --data cifar10 --offline --device cuda \
                 --precision "${PRECISION:-bf16}" --measure-every 25 --keep 1 --resume --out "$out/runs/$network"
         done
         ;;
     analyze)
         for network in $networks; do
-            is_done "train-$network" && step "analyze-$network" 580 programs/ir analyze \
+            is_done "train-$network" && step "analyze-$network" 120 580 programs/ir analyze \
                 "$out/runs/$network/checkpoint.safetensors" --data cifar10 --offline --device cuda \
                 --out "$out/runs/$network/results.json"
         done
