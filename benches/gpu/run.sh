@@ -17,6 +17,13 @@
 #
 # $PYTHON (python3) is the interpreter that has PyTorch; CUDA's libraries are taken from its packages where the system has none.
 # $IR_DATA is the folder with CIFAR-10 for `train` and `analyze`, $PRECISION (bf16) what they train in.
+#
+# Where each call has a fresh machine, OUT travels as a tar in pieces of at most 15 MiB, out.tar.000 and on. $BACK is the folder that
+# they are left in at the end, also when the script is interrupted; $FROM is the folder that has those of an earlier call (or one file that
+# is a tar of OUT), and is taken where OUT has no steps.csv:
+#
+#   BACK=back benches/gpu/run.sh OUT 580
+#   FROM=back BACK=back benches/gpu/run.sh OUT 580
 set -uo pipefail
 out=$(mkdir -p "$1" && realpath "$1")
 deadline=$(($(date +%s) + $2))
@@ -27,7 +34,32 @@ measured=${MEASURED:-resnet-110 resnet-32 resnet-38 resnet-56 single-representat
 networks=${NETWORKS:-resnet-32 resnet-38 resnet-110 resnet-110-ubn}
 # The tests, by the files that they stand in.
 modules=(maps operations per_sample convolution tensors batches network training analysis)
-mkdir -p "$out"/{logs,record,runs,results}
+if [[ -n ${FROM:-} && ! -e $out/steps.csv ]]; then
+    pieces=("$FROM")
+    [[ -d $FROM ]] && pieces=("$FROM"/out.tar.*)
+    if ! cat "${pieces[@]}" | tar --extract --directory "$out"; then
+        echo "$FROM is no tar of an earlier OUT, nor a folder with its pieces" >&2
+        exit 2
+    fi
+fi
+if [[ -n ${BACK:-} ]]; then
+    back=$(mkdir -p "$BACK" && realpath "$BACK")
+    leave() {
+        rm -f "$back"/out.tar.*
+        tar --create --directory "$out" . | split --bytes=15M --numeric-suffixes --suffix-length=3 - "$back/out.tar."
+    }
+    trap leave EXIT
+fi
+# What is interrupted ends its step first.
+child=
+interrupted() {
+    [[ -n $child ]] && kill -INT "$child" 2> /dev/null && wait "$child"
+    exit "$1"
+}
+trap 'interrupted 129' HUP
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+mkdir -p "$out"/{logs,record,runs}
 IR_REVISION=$(cat REVISION)
 export IR_REVISION
 
@@ -49,8 +81,12 @@ step() {
     ((seconds < least)) && return
     ((most < seconds)) && seconds=$most
     start=$(date +%s)
-    timeout --signal=INT --kill-after=8 "$seconds" "$@" > "$out/logs/$name.log" 2>&1
+    # Not in the foreground, where bash would hear of a signal only after it.
+    timeout --signal=INT --kill-after=8 "$seconds" "$@" > "$out/logs/$name.log" 2>&1 &
+    child=$!
+    wait "$child"
     status=$?
+    child=
     echo "$name,$status,$(($(date +%s) - start)),$IR_REVISION" | tee -a "$out/steps.csv"
     ((status == 0)) || tail -n 15 "$out/logs/$name.log"
 }
