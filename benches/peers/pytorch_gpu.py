@@ -12,6 +12,8 @@ The process reads one JSON document a line and answers each with one line:
         makes so many runs untimed, then so many timed; answered by {"milliseconds": [...], ...}, the mean of a step
         over each run
 
+What fails is answered by {"error": "..."}, its traceback goes to stderr, and the process ends.
+
 Everything is as PyTorch's users are told to do it: channels_last, bf16 by autocast, cuDNN's choice of
 algorithms by measuring, the fused update, and if `compiled` torch.compile with CUDA graphs
 (mode="reduce-overhead"). f32 is PyTorch's own, whose convolutions round to TF32. All steps see one batch, which lies
@@ -21,6 +23,7 @@ on the GPU: nothing is spent on taking batches. A run is timed from one synchron
 import json
 import sys
 import time
+import traceback
 
 import torch
 from torch.nn import functional
@@ -79,7 +82,7 @@ def answer(document):
     print(json.dumps(document), flush=True)
 
 
-def main():
+def serve():
     task = json.loads(sys.stdin.readline())
     step = training_step(task)
     # Compiling and choosing algorithms takes place here.
@@ -93,6 +96,15 @@ def main():
     )
     for line in sys.stdin:
         answer(measure(step, task["steps"], json.loads(line)))
+
+
+def main():
+    try:
+        serve()
+    except Exception as error:
+        traceback.print_exc()
+        answer({"error": f"{type(error).__name__}: {error}"})
+        sys.exit(1)
 
 
 if __name__ == "__main__":

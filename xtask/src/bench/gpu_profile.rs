@@ -31,6 +31,17 @@ struct Share {
     milliseconds: f64,
 }
 
+/// The file's name without date, commit and ending.
+fn question(subject: Subject, precision: &str) -> String {
+    format!("gpu-{}-{precision}", subject.network)
+}
+
+/// Whether the profile was written before.
+pub(super) fn is_there(bench: &Bench<'_>, subject: Subject, precision: &str) -> bool {
+    let question = question(subject, precision);
+    bench.records.file(&question, "csv").exists()
+}
+
 /// Times the kernels of a step and writes `DATE-gpu-NETWORK-PRECISION-COMMIT.csv`.
 pub(super) fn record(bench: &Bench<'_>, subject: Subject, precision: &str) -> Result<()> {
     let mut task = task(subject, precision, 8);
@@ -49,7 +60,7 @@ pub(super) fn record(bench: &Bench<'_>, subject: Subject, precision: &str) -> Re
             number(whole, 3),
         ),
     ];
-    let question = format!("gpu-{}-{precision}", subject.network);
+    let question = question(subject, precision);
     bench
         .records
         .write(&question, &notes, &table(&shares, sum))?;

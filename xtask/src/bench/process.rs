@@ -43,14 +43,18 @@ impl Process {
         self.answer()
     }
 
-    /// Reads one line, the answer to what was sent.
+    /// Reads one line, the answer to what was sent; `{"error": "…"}` says that nothing more comes, and why.
     pub(super) fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
         let mut line = String::new();
         if self.answers.read_line(&mut line)? == 0 {
             bail!(self.ended());
         }
-        serde_json::from_str(&line)
-            .with_context(|| format!("{} gave an unexpected answer {line:?}", self.program))
+        let unexpected = || format!("{} gave an unexpected answer {line:?}", self.program);
+        let answer: Value = serde_json::from_str(&line).with_context(unexpected)?;
+        if let Some(error) = answer.get("error").and_then(Value::as_str) {
+            bail!("{} failed: {error}", self.program);
+        }
+        serde_json::from_value(answer).with_context(unexpected)
     }
 
     /// Sends bytes as they are.

@@ -41,6 +41,11 @@ impl<'a> Workers<'a> {
         }
     }
 
+    /// Whether the interpreter can import PyTorch.
+    pub(super) fn has_pytorch(&self) -> bool {
+        self.has_pytorch
+    }
+
     /// A process of ours for a task.
     pub(super) fn ours(&self, task: &Value) -> Result<Worker> {
         Worker::start(Command::new(self.program("steps")), task)
