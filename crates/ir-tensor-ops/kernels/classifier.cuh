@@ -1,4 +1,5 @@
-// The linear layer at the end, and the loss. Small: a thread for every number of a result.
+// The linear layer at the end, and the loss. Small: a thread for every number of a result, and a warp for every sample of
+// the loss.
 #pragma once
 
 // y [rows][outputs] = x [rows][inputs] · weightᵀ [outputs][inputs] + bias.
@@ -42,28 +43,30 @@ KERNEL(linear_gradient_of_weight,
 // the gradient of the mean loss. A label that is no class has no loss.
 KERNEL(cross_entropy, (const float *logits, const uint32_t *labels, int rows, int classes, double *loss,
                        uint32_t *correct, float *gradient)) {
-    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    int i = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
     if (i >= rows) return;
     const float *row = logits + (int64_t)i * classes;
-    if (labels[i] >= (uint32_t)classes) {
-        loss[i] = NAN;
-        correct[i] = 0;
-        for (int k = 0; k < classes; k++) gradient[(int64_t)i * classes + k] = NAN;
-        return;
-    }
-    int label = labels[i];
-    float largest = row[0];
-    for (int k = 1; k < classes; k++) largest = max(largest, row[k]);
+    float *of_row = gradient + (int64_t)i * classes;
+    bool known = labels[i] < (uint32_t)classes;
+    int label = known ? labels[i] : 0;
+    float largest = -INFINITY;
+    for (int k = lane; k < classes; k += 32) largest = max(largest, row[k]);
+    for (int mask = 16; mask > 0; mask /= 2) largest = max(largest, __shfl_xor_sync(0xffffffff, largest, mask));
     double sum = 0;
-    bool best = true;
-    for (int k = 0; k < classes; k++) {
+    int best = known;
+    for (int k = lane; k < classes; k += 32) {
         sum += exp((double)row[k] - largest);
-        best = best && (k < label ? row[k] < row[label] : row[k] <= row[label]);
+        best &= k < label ? row[k] < row[label] : row[k] <= row[label];
     }
-    loss[i] = log(sum) - ((double)row[label] - largest);
-    correct[i] = best;
-    for (int k = 0; k < classes; k++) {
+    for (int mask = 16; mask > 0; mask /= 2) {
+        sum += __shfl_xor_sync(0xffffffff, sum, mask);
+        best &= __shfl_xor_sync(0xffffffff, best, mask);
+    }
+    for (int k = lane; k < classes; k += 32) {
         double probability = exp((double)row[k] - largest) / sum;
-        gradient[(int64_t)i * classes + k] = (probability - (k == label)) / rows;
+        of_row[k] = known ? (probability - (k == label)) / rows : NAN;
     }
+    if (lane > 0) return;
+    loss[i] = known ? log(sum) - ((double)row[label] - largest) : NAN;
+    correct[i] = best;
 }

@@ -17,7 +17,8 @@
 //    them, or masked by the ReLU that they go back through; the sums that the norm needs are taken on the way.
 //
 // Every number of the target is a sum over the source's channels in chunks, in them over the taps, and in those over
-// 16 channels at a time; if two groups of warps share the channels of a tap, their two sums are added at the end.
+// 16 channels at a time; if two groups of warps share the channels of a tap, or, of 16 channels, the rows of taps, their
+// two sums are added at the end.
 #pragma once
 
 template <typename T, bool FORWARD, int K, int BN>
@@ -112,14 +113,16 @@ struct Product {
 
         for (int from = 0; from < sizes.source_channels; from += sizes.chunk) {
             int channels = min(sizes.chunk, sizes.source_channels - from);
+            bool by_rows = channels == 16;
             if (from > 0) __syncthreads();
             begin_weights(weight, sizes, from, channels, target, b);
             load_tile<THREADS>(source, norm, sizes, tile, from, channels, pitch, a);
             UNROLL_BY(1)
             for (int ky = 0; ky < K; ky++) {
                 wait_for_weights(ky);
+                if (by_rows && ky % GROUPS != group) continue;
                 UNROLL_BY(1)
-                for (int channel = group * 16; channel < channels; channel += GROUPS * 16) {
+                for (int channel = by_rows ? 0 : group * 16; channel < channels; channel += GROUPS * 16) {
                     UNROLL_BY(ABREAST)
                     for (int kx = 0; kx < K; kx++) {
                         int rows[M][ROWS];

@@ -150,21 +150,21 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
             int at = (image * sizes.source_height + row) * sizes.source_width + column;
             found[i] = inside[i] ? *(const Wide<T> *)(from + at * sizes.source_channels) : zeros;
         }
+        if (norm.mean) {
+            // Read again for all that is under way together: kept over all of the tile they would take registers.
+            const WideNorm of(norm, channel);
+            UNROLL
+            for (int i = 0; i < AHEAD; i++) {
+                float values[WIDE];
+                load_wide((const T *)&found[i], values);
+                for (int k = 0; k < WIDE; k++) values[k] = inside[i] ? relu(of(values[k], k)) : 0;
+                store_wide((T *)&found[i], values);
+            }
+        }
         UNROLL
         for (int i = 0; i < AHEAD; i++) {
             int place = first + i * threads;
-            if (place >= places) break;
-            T *into = to + place * pitch + vector * WIDE;
-            if (norm.mean && inside[i]) {
-                // Read again each time: that costs less than the registers that they would take.
-                const WideNorm of(norm, channel);
-                float values[WIDE];
-                load_wide((const T *)&found[i], values);
-                for (int k = 0; k < WIDE; k++) values[k] = relu(of(values[k], k));
-                store_wide(into, values);
-            } else {
-                *(Wide<T> *)into = found[i];
-            }
+            if (place < places) *(Wide<T> *)(to + place * pitch + vector * WIDE) = found[i];
         }
     }
 }

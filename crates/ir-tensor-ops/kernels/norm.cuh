@@ -7,18 +7,25 @@
 constexpr int FINISH_CHANNELS = 8;
 constexpr int FINISH_LANES = 64;
 
-// The sum over the lanes of a channel, in f64 and in a fixed order, given to all of them.
-__device__ inline double lane_sum(double value, double (*room)[FINISH_CHANNELS]) {
+// Sums of several numbers over the lanes of a channel, in f64 and in a fixed order: within a warp, and then over the warps.
+// The first lane gets them; called once by a kernel, since what it shares is not protected behind its end.
+template <int COUNT>
+__device__ inline void lane_sums(double (&values)[COUNT]) {
+    constexpr int OF_WARP = 32 / FINISH_CHANNELS, WARPS = FINISH_LANES / OF_WARP;
+    __shared__ double room[WARPS][COUNT][FINISH_CHANNELS];
     int channel = threadIdx.x, lane = threadIdx.y;
-    room[lane][channel] = value;
-    __syncthreads();
-    for (int half = FINISH_LANES / 2; half > 0; half /= 2) {
-        if (lane < half) room[lane][channel] += room[lane + half][channel];
-        __syncthreads();
+    UNROLL
+    for (int k = 0; k < COUNT; k++) {
+        UNROLL
+        for (int mask = FINISH_CHANNELS; mask < 32; mask *= 2)
+            values[k] += __shfl_xor_sync(0xffffffff, values[k], mask);
+        if (lane % OF_WARP == 0) room[lane / OF_WARP][k][channel] = values[k];
     }
-    double sum = room[0][channel];
     __syncthreads();
-    return sum;
+    if (lane > 0) return;
+    UNROLL
+    for (int k = 0; k < COUNT; k++)
+        for (int warp = 1; warp < WARPS; warp++) values[k] += room[warp][k][channel];
 }
 
 // The norm of a mean and a variance.
@@ -32,31 +39,29 @@ KERNEL(resolve_norm, (const float *variance, const float *gamma, const float *be
     }
 }
 
-// The norm of a batch, from the moments of its pieces [pieces][3][channels] = (count, mean, Σ(x − mean)²).
+// The norm of a batch, from the moments of its pieces [pieces][3][channels] = (count, mean, Σ(x − mean)²). Means are taken as
+// distances from that of the first piece, which are no larger than the deviation that comes out: no digits are lost.
 KERNEL(finish_norm, (const float *moments, int pieces, int channels, const float *gamma, const float *beta,
                      float epsilon, float *mean, float *variance, float *scale, float *shift,
                      float *inverse_deviation)) {
-    __shared__ double room[FINISH_LANES][FINISH_CHANNELS];
     int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
-    double count = 0, sum = 0;
+    double first = moments[channels + channel];
+    // Σ count, Σ count · distance, and the sum of the squares of the distances from the first mean.
+    double sums[3] = {};
+    UNROLL_BY(4)
     for (int piece = threadIdx.y; piece < pieces; piece += FINISH_LANES) {
         const float *of = moments + (int64_t)piece * 3 * channels + channel;
-        count += of[0];
-        sum += (double)of[0] * of[channels];
+        double count = of[0], apart = of[channels] - first;
+        sums[0] += count;
+        sums[1] += count * apart;
+        sums[2] += of[2 * channels] + count * apart * apart;
     }
-    count = lane_sum(count, room);
-    double middle = lane_sum(sum, room) / count;
-    double squares = 0;
-    for (int piece = threadIdx.y; piece < pieces; piece += FINISH_LANES) {
-        const float *of = moments + (int64_t)piece * 3 * channels + channel;
-        double apart = of[channels] - middle;
-        squares += of[2 * channels] + of[0] * apart * apart;
-    }
-    squares = lane_sum(squares, room);
+    lane_sums(sums);
     if (threadIdx.y == 0) {
-        float rounded = squares / count;
+        double apart = sums[1] / sums[0];
+        float rounded = sums[2] / sums[0] - apart * apart;
         double inverse = 1 / sqrt((double)rounded + epsilon);
-        mean[channel] = middle;
+        mean[channel] = first + apart;
         variance[channel] = rounded;
         inverse_deviation[channel] = inverse;
         scale[channel] = gamma[channel] * inverse;
@@ -70,17 +75,18 @@ KERNEL(finish_norm, (const float *moments, int pieces, int channels, const float
 KERNEL(finish_norm_gradient, (const float *sums, int pieces, int channels, const float *scale,
                               const float *inverse_deviation, int count, int add, float *gamma, float *beta,
                               float *slope, float *offset)) {
-    __shared__ double room[FINISH_LANES][FINISH_CHANNELS];
     int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
-    double plain = 0, centred = 0;
+    // Σ g and Σ g (x − mean).
+    double totals[2] = {};
+    UNROLL_BY(4)
     for (int piece = threadIdx.y; piece < pieces; piece += FINISH_LANES) {
         const float *of = sums + (int64_t)piece * 2 * channels + channel;
-        plain += of[0];
-        centred += of[channels];
+        totals[0] += of[0];
+        totals[1] += of[channels];
     }
-    plain = lane_sum(plain, room);
-    centred = lane_sum(centred, room);
+    lane_sums(totals);
     if (threadIdx.y == 0) {
+        double plain = totals[0], centred = totals[1];
         double inverse = inverse_deviation[channel];
         double per_value = count > 0 ? -(double)scale[channel] / count : 0;
         float of_gamma = centred * inverse, of_beta = plain;
@@ -96,16 +102,20 @@ template <typename T>
 __device__ inline void through_norm(const T *gradient, const T *x, const T *added, const float *scale,
                                     const float *mean, const float *slope, const float *offset, T *dx,
                                     int places, int channels) {
-    int64_t size = (int64_t)places * channels / WIDE;
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < size; i += (int64_t)gridDim.x * blockDim.x) {
-        int channel = i * WIDE % channels;
-        float g[WIDE], at[WIDE], more[WIDE];
+    // No map has 2³¹ numbers.
+    int vectors = channels / WIDE, size = places * vectors;
+    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
+        int channel = i % vectors * WIDE;
+        float g[WIDE], at[WIDE], more[WIDE], factor[WIDE], middle[WIDE], of_x[WIDE], constant[WIDE];
         load_wide(gradient + i * WIDE, g);
         load_wide(x + i * WIDE, at);
         if (added) load_wide(added + i * WIDE, more);
+        load_wide(scale + channel, factor);
+        load_wide(mean + channel, middle);
+        load_wide(slope + channel, of_x);
+        load_wide(offset + channel, constant);
         for (int k = 0; k < WIDE; k++) {
-            int c = channel + k;
-            g[k] = fmaf(scale[c], g[k], fmaf(slope[c], at[k] - mean[c], offset[c]));
+            g[k] = fmaf(factor[k], g[k], fmaf(of_x[k], at[k] - middle[k], constant[k]));
             if (added) g[k] += more[k];
         }
         store_wide(dx + i * WIDE, g);

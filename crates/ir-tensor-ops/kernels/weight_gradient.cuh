@@ -64,14 +64,24 @@ struct WeightGradient {
         load_wide(bias + threadIdx.x * WIDE, of_bias);
         channel += vector * WIDE;
         if (channel >= sizes.target_channels) return;
-        for (int index = threadIdx.x / VECTORS; index < places; index += THREADS / VECTORS) {
-            int place = target_place(sizes, tile, index);
-            Wide<T> found = {};
-            if (place >= 0) found = *(const Wide<T> *)(gradient + place * sizes.target_channels + channel);
-            *(Wide<T> *)(to + index * PITCH + vector * WIDE) = found;
-            float values[WIDE];
-            load_wide((const T *)&found, values);
-            for (int k = 0; k < WIDE; k++) of_bias[k] += values[k];
+        // Reads that are under way at a time: more would need registers that the sums of the weights have.
+        constexpr int AHEAD = 2, STEP = THREADS / VECTORS;
+        for (int first = threadIdx.x / VECTORS; first < places; first += AHEAD * STEP) {
+            Wide<T> found[AHEAD] = {};
+            UNROLL
+            for (int i = 0; i < AHEAD; i++) {
+                int place = target_place(sizes, tile, first + i * STEP);
+                if (place >= 0) found[i] = *(const Wide<T> *)(gradient + place * sizes.target_channels + channel);
+            }
+            UNROLL
+            for (int i = 0; i < AHEAD; i++) {
+                int index = first + i * STEP;
+                if (index >= places) break;
+                *(Wide<T> *)(to + index * PITCH + vector * WIDE) = found[i];
+                float values[WIDE];
+                load_wide((const T *)&found[i], values);
+                for (int k = 0; k < WIDE; k++) of_bias[k] += values[k];
+            }
         }
         store_wide(bias + threadIdx.x * WIDE, of_bias);
     }

@@ -147,7 +147,7 @@ impl Losses {
         unsafe {
             logits
                 .gpu()
-                .launch_each(rows, "cross_entropy".into(), arguments)
+                .launch_each(32 * rows, "cross_entropy".into(), arguments)
         }
     }
 }

@@ -7,6 +7,9 @@ use super::{Buffer, NormState};
 use crate::error::Result;
 use crate::input;
 
+/// Numbers that lie side by side and are read together, as in `common.cuh`.
+const WIDE: usize = 8;
+
 impl Map {
     /// The mean over windows of kernel × kernel, side by side, written to `y` `[N, C, H / kernel, W / kernel]`.
     ///
@@ -17,7 +20,7 @@ impl Map {
         self.check_pooled(OP, "y", kernel, y)?;
         let arguments = [&[self.argument(), y.argument()][..], &self.sizes(&[kernel])].concat();
         // SAFETY: y has a number for every window of this map.
-        unsafe { self.start("avg_pool", y.places() * y.padded_channels(), arguments) }
+        unsafe { self.start("avg_pool", y.vectors(), arguments) }
     }
 
     /// The gradient of x in [`Map::avg_pool2d`], written to `dx`, where this is that of y.
@@ -29,13 +32,7 @@ impl Map {
         dx.check_pooled(OP, "gradient", kernel, self)?;
         let arguments = [&[self.argument(), dx.argument()][..], &dx.sizes(&[kernel])].concat();
         // SAFETY: as above, the other way round.
-        unsafe {
-            self.start(
-                "avg_pool_gradient",
-                dx.places() * dx.padded_channels(),
-                arguments,
-            )
-        }
+        unsafe { self.start("avg_pool_gradient", dx.vectors(), arguments) }
     }
 
     /// Count, mean and Σ(x − mean)² of every channel of every image, `[N][3][padded channels]`: what
@@ -50,7 +47,7 @@ impl Map {
         let sizes = [images, height * width, channels].map(|size| (size as i32).into());
         let arguments = [&[self.argument(), found.into()][..], &sizes].concat();
         // SAFETY: there is room for three numbers of every channel and image.
-        unsafe { self.start("moments", images * channels, arguments) }
+        unsafe { self.start("moments", images * channels / WIDE * 32, arguments) }
     }
 
     /// The mean of relu(norm(x)) over windows of kernel × kernel, as features `[N][C · H / kernel · W / kernel]` in
@@ -171,6 +168,11 @@ impl Map {
     pub(super) fn places(&self) -> usize {
         let [images, _, height, width] = self.dims();
         images * height * width
+    }
+
+    /// Pieces of numbers that a thread takes together.
+    fn vectors(&self) -> usize {
+        self.places() * self.padded_channels() / WIDE
     }
 
     /// # Safety
