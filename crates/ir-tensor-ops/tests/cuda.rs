@@ -1,4 +1,4 @@
-//! The operations on tensors of an NVIDIA GPU, against the CPU. Without a GPU there is nothing to run on.
+//! The operations on tensors of an NVIDIA GPU, against the CPU. They are built with the feature `cuda` alone, and fail without a GPU.
 //!
 //! Both ways round sums of n terms in different orders: with terms of one size and random signs the results are
 //! within a few √n · 2⁻²⁴ of each other, norm-wise; for the at most 600 terms here that is less than 5·10⁻⁶.
@@ -12,14 +12,12 @@ use rand::Rng;
 
 const BOUND: f64 = 5e-6;
 
-/// The GPU, with a stream of its own.
-#[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
-fn cuda() -> Option<Device> {
-    let device = Device::new_cuda_with_stream(0).ok();
-    if device.is_none() {
-        eprintln!("skipped: no NVIDIA GPU");
+/// The GPU, with a stream of its own. A test that was built for one and passed without it would say nothing.
+fn cuda() -> Device {
+    match Device::new_cuda_with_stream(0) {
+        Ok(device) => device,
+        Err(error) => panic!("built to test a GPU, and none can be used: {error}"),
     }
-    device
 }
 
 fn uniform(shape: &[usize], seed: u64) -> Tensor {
@@ -62,7 +60,7 @@ fn run(operation: Operation<'_>, device: &Device, arguments: &[Tensor]) -> Vec<T
 /// Compares an operation on the GPU with the same on the CPU.
 #[track_caller]
 fn agree(operation: Operation<'_>, arguments: &[Tensor]) {
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let expected = run(operation, &Device::Cpu, arguments);
     let found = run(operation, &device, arguments);
     assert_eq!(found.len(), expected.len());
@@ -77,7 +75,7 @@ fn relu_add_and_tap() {
     let x = uniform(&[5, 7, 3], 1);
     agree(&|_, x| ir_tensor_ops::relu(&x[0]), std::slice::from_ref(&x));
     agree(&|_, x| Ok(tap(&x[0])?.0), std::slice::from_ref(&x));
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let x = x.to_device(&device).unwrap();
     // Neither contiguous nor at the beginning of its memory.
     let part = x.transpose(0, 2).unwrap().narrow(1, 2, 4).unwrap();
@@ -148,7 +146,7 @@ fn batch_norm() {
 
 #[test]
 fn running_statistics() {
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let statistics = ChannelStatistics::of(&uniform(&[4, 3, 6, 5], 1)).unwrap();
     let [found, expected] = [device, Device::Cpu].map(|device| {
         let [_, _, mean, variance] = parameters(3, &device);
@@ -192,7 +190,7 @@ fn convolution() {
 
 #[test]
 fn reductions_per_sample() {
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let labels = Tensor::new(&[4u32, 0, 2, 2, 1, 6], &Device::Cpu).unwrap();
     let logits = (uniform(&[6, 7], 3) * 30.).unwrap();
     let [x, y] = [1, 2].map(|seed| uniform(&[6, 3, 40, 40], seed));
@@ -221,7 +219,7 @@ fn reductions_per_sample() {
 
 #[test]
 fn two_devices_are_refused() {
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let [x, w] = [uniform(&[1, 2, 4, 4], 1), uniform(&[2, 2, 3, 3], 2)];
     let refused = ir_tensor_ops::conv2d(&x.to_device(&device).unwrap(), &w, None, 1, 1);
     assert!(matches!(
@@ -235,7 +233,7 @@ fn two_devices_are_refused() {
 
 #[test]
 fn maps_stay_on_the_device() {
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let gpu = Gpu::new(&device).unwrap();
     for dims in [[2, 3, 5, 4], [1, 16, 3, 3], [3, 17, 1, 1]] {
         let x = uniform(&dims, 1).to_device(&device).unwrap();
@@ -249,7 +247,7 @@ fn maps_stay_on_the_device() {
 
 #[test]
 fn cudnn_agrees_with_our_own() {
-    let Some(device) = cuda() else { return };
+    let device = cuda();
     let gpu = Gpu::new(&device).unwrap();
     // bf16: half a unit in the last place of the results, 2⁻⁹, on top of different orders.
     for (precision, bound) in [(Precision::F32, BOUND), (Precision::Bf16, 4e-3)] {
