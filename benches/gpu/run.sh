@@ -10,6 +10,7 @@
 #
 #   machine    what machine it is
 #   tests      the tests of the kernels, of what is built on them, and of Candle's tensors on the GPU
+#   compare    one training pass of a small and a deep network there and on the CPU, in both precisions
 #   bench      our convolutions beside cuDNN's, and the networks in $MEASURED beside PyTorch, with a profile of ours (OUT/record)
 #   sanitizer  the tests under compute-sanitizer, memcheck and racecheck
 #   train      the networks in $NETWORKS, each to its last epoch (OUT/runs/NETWORK), checkpoint by checkpoint
@@ -28,7 +29,7 @@ set -uo pipefail
 out=$(mkdir -p "$1" && realpath "$1")
 deadline=$(($(date +%s) + $2))
 shift 2
-parts=("${@:-machine tests bench sanitizer train analyze}")
+parts=("${@:-machine tests compare bench sanitizer train analyze}")
 python=${PYTHON:-python3}
 measured=${MEASURED:-resnet-110 resnet-32 resnet-38 resnet-56 single-representation avg-pooling wide}
 networks=${NETWORKS:-resnet-32 resnet-38 resnet-110 resnet-110-ubn}
@@ -116,6 +117,13 @@ for part in ${parts[*]}; do
             step "$module" 30 300 tests/gpu --test-threads=1 "$module::"
         done
         step candle 30 300 tests/cuda --test-threads=1
+        ;;
+    compare)
+        for network in resnet-32 resnet-110; do
+            for precision in f32 bf16; do
+                step "compare-$network-$precision" 30 200 programs/gpu compare "$network" 128 "$precision"
+            done
+        done
         ;;
     sanitizer)
         if [[ -z $sanitizer ]]; then

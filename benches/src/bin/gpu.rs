@@ -9,12 +9,18 @@
 //! What the protocol calls a step is a run: answered are the milliseconds of a step, the mean over each run, and the kernels of
 //! the last step with their times.
 //!
+//! Called as `gpu compare NETWORK BATCH f32|bf16`, it takes one training pass there and one on the CPU instead and prints how far they are
+//! apart ([`ir_benches::compare`]); too far is an error.
+//!
 //! A run is an epoch as `ir train` has it: it begins with the order of the samples on its way to the device, every step
 //! takes its images from those that lie there, and it ends when the host knows what the last step came to.
+
+#![allow(clippy::print_stdout, reason = "it prints a table")]
 
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use ir_benches::compare::{Differences, compare};
 use ir_benches::worker::{Result, Steps, serve};
 use ir_data::{BatchOptions, IMAGE, Loader, Normalization, Split};
 use ir_models::{Architecture, ResNet, Schedule, Sgd, Trainer, TrainingSettings, gpu};
@@ -43,6 +49,31 @@ enum Type {
 }
 
 fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [] => serve_runs(),
+        ["compare", network, batch, precision] => compare_passes(network, batch, precision),
+        _ => Err("expected nothing, or: compare NETWORK BATCH f32|bf16".into()),
+    }
+}
+
+fn compare_passes(network: &str, batch: &str, precision: &str) -> Result<()> {
+    let precision = match precision {
+        "f32" => Precision::F32,
+        "bf16" => Precision::Bf16,
+        other => return Err(format!("{other} is no precision, expected f32 or bf16").into()),
+    };
+    let architecture = Architecture::named(network, CLASSES)?;
+    let found = compare(&Gpu::open(0)?, &architecture, batch.parse()?, precision)?;
+    println!("{}\n{}", Differences::HEADER, found.row());
+    match found.exceeded()[..] {
+        [] => Ok(()),
+        ref exceeded => Err(exceeded.join("; ").into()),
+    }
+}
+
+fn serve_runs() -> Result<()> {
     serve(|task: Task| {
         let gpu = Gpu::open(0)?;
         gpu.time_recordings(task.timed);

@@ -51,6 +51,29 @@ impl TrainingPass {
         with_spec.filter_map(|(spec, gradient)| gradient.as_ref().map(|gradient| (spec, gradient)))
     }
 
+    /// The statistics of each batch norm's input in this batch, in the order in which the pass of `network` met them, each with the
+    /// running mean that takes them in.
+    ///
+    /// ```
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use ir_models::{Architecture, ResNet};
+    /// let network = ResNet::initialize(&Architecture::named("resnet-32", 10)?, 0)?;
+    /// let images = Tensor::ones((2, 3, 32, 32), DType::F32, &Device::Cpu)?;
+    /// let labels = Tensor::new(&[3u32, 7], &Device::Cpu)?;
+    /// let pass = network.training_pass(&images, &labels)?;
+    /// // Two in each of 15 blocks, and one in the head.
+    /// let (spec, statistics) = pass.statistics(&network).next().expect("there are 31");
+    /// assert_eq!((spec.name.as_str(), statistics.mean.len()), ("blocks.0.bn1.running_mean", 16));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn statistics<'a>(
+        &'a self,
+        network: &'a ResNet,
+    ) -> impl Iterator<Item = (&'a TensorSpec, &'a ChannelStatistics)> {
+        let of_norms = self.statistics.iter();
+        of_norms.map(|(norm, statistics)| (&network.layout.specs[norm.running_mean], statistics))
+    }
+
     /// √(mean of ‖h_j‖² over the batch), j = 0 … L, with every batch norm on the statistics of this
     /// batch: how large the representations are while the network trains. (An evaluation uses
     /// running statistics, which before the first steps leave everything as it is.)
