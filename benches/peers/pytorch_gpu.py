@@ -7,7 +7,8 @@ The process reads one JSON document a line and answers each with one line:
 
     {"network": "resnet-110", "batch": 128, "steps": 32, "precision": "bf16", "compiled": true}
         what is measured: runs of so many steps; answered by {"version": ..., "instruction_set": ...,
-        "peak_memory_mib": ...}, the name of the GPU and the memory that it holds
+        "peak_memory_mib": ..., "cuda_graphs": ...}, the name of the GPU, the memory that it holds, and in words whether what
+        was compiled runs as CUDA graphs
     {"warm_up": 1, "steps": 3}
         makes so many runs untimed, then so many timed; answered by {"milliseconds": [...], ...}, the mean of a step
         over each run
@@ -60,6 +61,18 @@ def peak_memory_mib():
     return torch.cuda.max_memory_reserved() / 1024**2
 
 
+def cuda_graphs(task):
+    """How often compiling went without CUDA graphs, in words; None where nothing was compiled or PyTorch does not count."""
+    if not task["compiled"]:
+        return None
+    try:
+        from torch._dynamo.utils import counters
+
+        return f"CUDA graphs skipped {int(counters['inductor']['cudagraph_skips'])} times"
+    except (ImportError, LookupError, TypeError, ValueError):
+        return None
+
+
 def once(step, steps):
     """Milliseconds of a step, the mean over one run."""
     torch.cuda.synchronize()
@@ -92,6 +105,7 @@ def serve():
             "version": f"{torch.__version__}, cuDNN {torch.backends.cudnn.version()}",
             "instruction_set": torch.cuda.get_device_name(),
             "peak_memory_mib": peak_memory_mib(),
+            "cuda_graphs": cuda_graphs(task),
         }
     )
     for line in sys.stdin:

@@ -233,6 +233,7 @@ fn describe(ready: &Ready) -> String {
         version,
         instruction_set,
         base_memory_mib,
+        cuda_graphs: _,
     } = ready;
     let memory = shown(*base_memory_mib, 0);
     format!("{version}, {instruction_set}, {memory} MiB before the first step")

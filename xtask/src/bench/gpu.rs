@@ -76,6 +76,10 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<()> {
             } else {
                 let measured = measure(bench, subject, precision).with_context(|| name.clone())?;
                 record.rows.push(measured.finding.row());
+                let graphs = measured.graphs.iter();
+                record
+                    .remarks
+                    .extend(graphs.map(|said| format!("{name}: {said}")));
                 let failed = measured.failed.into_iter();
                 let failed: Vec<String> = failed.map(|why| format!("{name}: {why}")).collect();
                 record.remarks.extend(failed.iter().cloned());
@@ -183,6 +187,8 @@ struct Measured {
     finding: Finding,
     /// What the processes said of themselves.
     said: Vec<(&'static str, String)>,
+    /// Which of PyTorch's ways went without CUDA graphs how often, where they say so.
+    graphs: Vec<String>,
     /// Which of PyTorch's ways failed, and why.
     failed: Vec<String>,
 }
@@ -232,6 +238,11 @@ fn measure(bench: &Bench<'_>, subject: Subject, precision: &'static str) -> Resu
         Way::new(name, bench.workers.pytorch_gpu(&task))
     });
     let said = describe(&ours, &ways);
+    let graphs = ways.iter().filter_map(|way| {
+        let said = way.worker.as_ref()?.ready.cuda_graphs.as_ref()?;
+        Some(format!("PyTorch {}: {said}", way.name))
+    });
+    let graphs = graphs.collect();
     let budget = bench.budget / steps as f64;
     ours.calibrate(budget)?;
     for way in &mut ways {
@@ -264,6 +275,7 @@ fn measure(bench: &Bench<'_>, subject: Subject, precision: &'static str) -> Resu
     Ok(Measured {
         finding,
         said,
+        graphs,
         failed: failed.collect(),
     })
 }
@@ -420,6 +432,10 @@ mod tests {
         let (done, whole) = measured(&mut bench, &["wide"]);
         done.unwrap();
         assert_eq!(whole.rows[1].last().unwrap(), "2.000");
+        assert_eq!(
+            whole.remarks,
+            PRECISIONS.map(|precision| format!("wide {precision}: PyTorch compiled: graphs"))
+        );
         // One way does not start, one ends after its first round, one profile does not come.
         let networks = ["resnet-32", "resnet-38", "resnet-56", "wide"];
         let (done, record) = measured(&mut bench, &networks);

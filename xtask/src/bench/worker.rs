@@ -122,6 +122,8 @@ pub(super) struct Ready {
     /// Largest size of the process before its first step.
     #[serde(rename = "peak_memory_mib")]
     pub(super) base_memory_mib: Option<f64>,
+    /// Whether what PyTorch has compiled runs as CUDA graphs, in words, where it says so.
+    pub(super) cuda_graphs: Option<String>,
 }
 
 /// The answer to a request for steps.
