@@ -39,8 +39,10 @@ Status Driver::enqueue(Stream *stream, Work work) {
         stream->queue.push_back(std::move(work));
         return SUCCESS;
     }
-    if (stream->invalid) REFUSE(STREAM_CAPTURE_INVALIDATED, "the capture is invalid");
-    stream->captured->push_back(std::move(work));
+    Capture &capture = *stream->captured;
+    if (capture.invalid) REFUSE(STREAM_CAPTURE_INVALIDATED, "the capture is invalid");
+    capture.work.push_back(std::move(work));
+    if (stream != capture.origin) capture.unjoined[stream] = capture.work.size();
     return SUCCESS;
 }
 
@@ -60,7 +62,7 @@ Status Driver::finish_all() {
 }
 
 static Status unsupported(Stream *stream, const char *function, const std::string &reason) {
-    stream->invalid = true;
+    stream->captured->invalid = true;
     return refuse(STREAM_CAPTURE_UNSUPPORTED, function, reason);
 }
 
@@ -80,7 +82,8 @@ static double now() {
 #define OF_ALL_STREAMS                                                                                       \
     BEGIN;                                                                                                   \
     if (captures) {                                                                                          \
-        for (Stream *stream : driver.streams) stream->invalid |= stream->captured != nullptr;                \
+        for (Stream *stream : driver.streams)                                                                \
+            if (stream->captured) stream->captured->invalid = true;                                          \
         REFUSE(STREAM_CAPTURE_UNSUPPORTED, "it concerns all streams, and this thread captures one of them"); \
     }
 
@@ -413,10 +416,10 @@ Status cuStreamBeginCapture_v2(void *handle, int mode) {
     ON(handle);
     if ((uintptr_t)handle <= 1) REFUSE(STREAM_CAPTURE_UNSUPPORTED, "the default stream of all threads");
     if (stream->captured) REFUSE(INVALID_VALUE, "it is captured already");
-    stream->captured = std::make_unique<std::vector<Work>>();
-    stream->invalid = false;
-    stream->mode = mode;
-    stream->captured_by = std::this_thread::get_id();
+    stream->captured = std::make_shared<Capture>();
+    stream->captured->origin = stream;
+    stream->captured->mode = mode;
+    stream->captured->begun_by = std::this_thread::get_id();
     captures++;
     return SUCCESS;
 }
@@ -425,35 +428,53 @@ Status cuStreamEndCapture(void *handle, void **graph) {
     ON(handle);
     *graph = nullptr;
     if (!stream->captured) REFUSE(INVALID_VALUE, "it is not captured");
-    if (stream->captured_by != std::this_thread::get_id()) REFUSE(STREAM_CAPTURE_WRONG_THREAD, "another thread began");
+    std::shared_ptr<Capture> capture = stream->captured;
+    if (capture->begun_by != std::this_thread::get_id()) REFUSE(STREAM_CAPTURE_WRONG_THREAD, "another thread began");
+    if (capture->origin != stream) REFUSE(STREAM_CAPTURE_UNMATCHED, "it came into the capture of another stream");
     captures--;
-    std::unique_ptr<std::vector<Work>> captured = std::move(stream->captured);
-    if (stream->invalid) REFUSE(STREAM_CAPTURE_INVALIDATED, "see above");
-    *graph = captured.release();
+    for (Stream *other : driver.streams)
+        if (other->captured == capture) other->captured = nullptr;
+    if (capture->invalid) REFUSE(STREAM_CAPTURE_INVALIDATED, "see above");
+    if (!capture->unjoined.empty()) REFUSE(STREAM_CAPTURE_UNJOINED, "the first stream waits for another one's work no more");
+    *graph = new std::vector<Work>(std::move(capture->work));
     return SUCCESS;
 }
 
 Status cuStreamIsCapturing(void *handle, int *status) {
     ON(handle);
-    *status = !stream->captured ? 0 : stream->invalid ? 2 : 1;
+    *status = !stream->captured ? 0 : stream->captured->invalid ? 2 : 1;
     return SUCCESS;
 }
 
 struct Event {
-    bool timed, recorded, captured;
-    double seconds;
+    bool timed, recorded = false;
+    double seconds = 0;
+    // Where it was recorded: by which stream, in which capture, behind how much work of it.
+    Stream *stream = nullptr;
+    std::shared_ptr<Capture> captured = nullptr;
+    size_t behind = 0;
 };
 
-// Whatever else is under way is done first, which is more than a driver promises.
+// Whatever else is under way is done first, which is more than a driver promises. What is captured happens in the order in which
+// it was asked for, which is one of those that a graph allows.
 Status cuStreamWaitEvent(void *handle, void *awaited, unsigned) {
     ON(handle);
     const Event &event = *(Event *)awaited;
-    if (stream->captured && event.recorded && !event.captured) {
-        stream->invalid = true;
+    if (stream->captured && event.recorded && event.captured != stream->captured) {
+        stream->captured->invalid = true;
         REFUSE(STREAM_CAPTURE_ISOLATION, "the event was recorded outside of the capture");
     }
-    if (stream->captured) return SUCCESS;
-    if (event.captured) REFUSE(CAPTURED_EVENT, "the event is one of a capture");
+    if (event.captured && event.captured->origin->captured != event.captured)
+        REFUSE(CAPTURED_EVENT, "the event is one of a capture that has ended");
+    if (event.captured) {
+        // It comes into the capture, or is joined.
+        Capture &capture = *event.captured;
+        stream->captured = event.captured;
+        auto left = capture.unjoined.find(event.stream);
+        if (stream == capture.origin && left != capture.unjoined.end() && left->second <= event.behind)
+            capture.unjoined.erase(left);
+        return SUCCESS;
+    }
     for (Stream *other : driver.streams)
         if (other != stream && !other->captured) driver.finish(other);
     return driver.broken;
@@ -462,7 +483,7 @@ Status cuStreamWaitEvent(void *handle, void *awaited, unsigned) {
 Status cuEventCreate(void **made, unsigned flags) {
     BEGIN;
     const unsigned disable_timing = 2;
-    *made = new Event{!(flags & disable_timing), false, false, 0};
+    *made = new Event{!(flags & disable_timing)};
     return SUCCESS;
 }
 
@@ -483,7 +504,13 @@ Status cuEventRecordWithFlags(void *made, void *handle, unsigned flags) {
             return (Status)SUCCESS;
         });
     event.recorded = true;
-    event.captured = stream->captured != nullptr;
+    event.stream = stream;
+    event.captured = stream->captured;
+    // In a capture it is a place between what was asked for, and nothing that happens.
+    if (stream->captured) {
+        event.behind = stream->captured->work.size();
+        return SUCCESS;
+    }
     return driver.enqueue(stream, [&event] {
         event.seconds = now();
         return (Status)SUCCESS;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -27,6 +28,8 @@ enum : Status {
     LAUNCH_FAILED = 719,
     STREAM_CAPTURE_UNSUPPORTED = 900,
     STREAM_CAPTURE_INVALIDATED = 901,
+    STREAM_CAPTURE_UNMATCHED = 903,
+    STREAM_CAPTURE_UNJOINED = 904,
     STREAM_CAPTURE_ISOLATION = 905,
     CAPTURED_EVENT = 907,
     STREAM_CAPTURE_WRONG_THREAD = 908,
@@ -38,14 +41,23 @@ Status refuse(Status status, const char *function, const std::string &reason);
 
 typedef std::function<Status()> Work;
 
+struct Stream;
+
+// What becomes a graph: the work of a stream, and of those that have waited for events of it.
+struct Capture {
+    std::vector<Work> work;
+    Stream *origin;
+    // Streams whose last work nothing of the first stream waits for yet, with the length of `work` behind it.
+    std::map<Stream *, size_t> unjoined = {};
+    bool invalid = false;
+    int mode = 0;
+    std::thread::id begun_by;
+};
+
 // Work waits here until somebody waits for it, so that a host that does not wait finds nothing done.
 struct Stream {
     std::vector<Work> queue;
-    // While it is captured: what the graph will do.
-    std::unique_ptr<std::vector<Work>> captured;
-    bool invalid = false;
-    int mode = 0;
-    std::thread::id captured_by;
+    std::shared_ptr<Capture> captured;
 };
 
 struct Driver {

@@ -11,8 +11,13 @@ use ir_tensor_ops::{Error, Norm, per_sample};
 
 #[test]
 fn statistics_survive_a_large_mean() {
-    for gpu in gpus() {
-        let (images, channels, side) = (5, 18, 6);
+    // The second has more pieces than threads share them.
+    for (gpu, (images, side)) in gpus()
+        .into_iter()
+        .cycle()
+        .zip([(5, 6), (5, 6), (70, 3), (70, 3)])
+    {
+        let channels = 18;
         // Numbers around 1000 · channel, a hundredth wide: in f32 sums of squares nothing would be left of that.
         let values: Vec<f32> = (0..images * channels * side * side)
             .map(|i| {
@@ -67,7 +72,7 @@ fn statistics_survive_a_large_mean() {
 #[test]
 fn a_classifier_and_its_loss_are_those_of_the_cpu() {
     for gpu in gpus() {
-        let (rows, inputs, outputs) = (7, 33, 11);
+        let (rows, inputs, outputs) = (7, 33, 41);
         let random = |seed, rows, columns| uniform(&[rows, columns], seed).unwrap();
         let buffer = |tensor: &Tensor| {
             let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -346,5 +351,65 @@ fn a_recording_within_a_recording_is_refused() {
         let graph = gpu.record(|| buffer.fill(3.)).unwrap();
         graph.launch().unwrap();
         assert_eq!(buffer.to_vec().unwrap(), [3.]);
+    }
+}
+
+#[test]
+fn while_operations_are_recorded_nothing_is_copied_and_no_memory_taken() {
+    for gpu in gpus() {
+        let buffer = Buffer::from_slice(&gpu, &[1f32]).unwrap();
+        buffer.fill(0.).unwrap();
+        let refused = |asked: &dyn Fn() -> Result<(), Error>| {
+            let error = gpu.record(asked).unwrap_err();
+            assert!(error.to_string().contains("being recorded"), "{error}");
+        };
+        refused(&|| Buffer::<f32>::new(&gpu, 1).map(drop));
+        refused(&|| buffer.write(&[2.]));
+        refused(&|| buffer.to_vec().map(drop));
+        assert_eq!(buffer.to_vec().unwrap(), [0.]);
+    }
+}
+
+#[test]
+fn a_panic_ends_a_recording() {
+    for gpu in gpus() {
+        let buffer = Buffer::from_slice(&gpu, &[1f32]).unwrap();
+        buffer.fill(0.).unwrap();
+        let work = std::panic::AssertUnwindSafe(|| {
+            let work = || -> Result<(), Error> { panic!("on purpose") };
+            gpu.record(|| gpu.beside(work)).map(drop)
+        });
+        std::panic::catch_unwind(work).unwrap_err();
+        let graph = gpu.record(|| gpu.beside(|| buffer.fill(3.))).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(buffer.to_vec().unwrap(), [3.]);
+    }
+}
+
+#[test]
+fn what_goes_on_beside_begins_behind_what_was_before_and_is_done_when_it_is_joined() {
+    for gpu in gpus() {
+        let [one, other] = [(); 2].map(|()| Buffer::from_slice(&gpu, &[0f32]).unwrap());
+        let steps = || {
+            one.fill(1.)?;
+            gpu.beside(|| one.fill(2.))?;
+            other.fill(3.)?;
+            gpu.join()?;
+            other.fill(4.)
+        };
+        let both = || (one.to_vec().unwrap()[0], other.to_vec().unwrap()[0]);
+        steps().unwrap();
+        assert_eq!(both(), (2., 4.));
+        let graph = gpu.record(steps).unwrap();
+        one.fill(0.).unwrap();
+        graph.launch().unwrap();
+        assert_eq!(both(), (2., 4.));
+        // Whoever waits for all waits for that too.
+        gpu.beside(|| one.fill(5.)).unwrap();
+        gpu.wait().unwrap();
+        assert_eq!(both(), (5., 4.));
+        let nested = gpu.beside(|| gpu.beside(|| one.fill(6.)));
+        assert!(nested.unwrap_err().to_string().contains("beside"));
+        assert_eq!(both(), (5., 4.));
     }
 }

@@ -243,6 +243,8 @@ impl InplaceOp1 for Approach {
         let device = storage.device.clone();
         let memory = storage.as_cuda_slice_mut::<f32>()?;
         let mut values = device.clone_dtoh(memory)?;
+        // The copy itself need not have happened yet.
+        candle_core::backend::BackendDevice::synchronize(&device)?;
         self.approach(&mut values, layout);
         device.memcpy_htod(&values, memory)
     }

@@ -125,7 +125,8 @@ impl Work<'_> {
         for block in pass.blocks.iter().rev() {
             gradient = self.block_gradient(block, gradient)?;
         }
-        self.weight_gradient(&pass.stem, &pass.images, None, pass.gradient(gradient))
+        self.weight_gradient(&pass.stem, &pass.images, None, pass.gradient(gradient))?;
+        Ok(pass.images.gpu().join()?)
     }
 
     /// The gradients of the classifier, and that of h_L.
@@ -151,6 +152,8 @@ impl Work<'_> {
     /// ∂L/∂h_j from ∂L/∂h_{j+1}.
     fn block_gradient(&mut self, block: &BlockPass, mut held: Held) -> Result<Held> {
         let pass = self.pass;
+        // The gradients of the weights of the block behind are done: the maps that they read may be overwritten.
+        pass.images.gpu().join()?;
         if block.layers.pooled {
             let of_sum = held.after(block.sum.dims(), 1);
             pass.gradient(held)
@@ -159,13 +162,13 @@ impl Work<'_> {
         }
         let (gradient, inner) = (pass.gradient(held), &block.inner);
         let of_inner = &pass.gradients[&inner.dims()].inner;
+        self.weight_gradient(&block.conv2, inner, Some(&block.norm2), gradient)?;
         self.input_gradient(
             &block.conv2,
             gradient,
             of_inner,
             Some((inner, &block.norm2)),
         )?;
-        self.weight_gradient(&block.conv2, inner, Some(&block.norm2), gradient)?;
         let pieces = block.conv2.shape.gradient_pieces();
         self.through_norm(
             &block.norm2,
@@ -180,14 +183,14 @@ impl Work<'_> {
         let mut through_shortcut = gradient;
         if let Some((layer, _)) = &block.shortcut {
             let to = pass.gradient(held.after(h.dims(), 1));
-            self.input_gradient(layer, gradient, to, None)?;
             self.weight_gradient(layer, h, None, gradient)?;
+            self.input_gradient(layer, gradient, to, None)?;
             through_shortcut = to;
         }
         let leaving = held.after(h.dims(), 2);
         let to = pass.gradient(leaving);
-        self.input_gradient(&block.conv1, of_inner, to, Some((h, &block.norm1)))?;
         self.weight_gradient(&block.conv1, h, Some(&block.norm1), of_inner)?;
+        self.input_gradient(&block.conv1, of_inner, to, Some((h, &block.norm1)))?;
         let pieces = block.conv1.shape.gradient_pieces();
         let added = Some(through_shortcut);
         self.through_norm(&block.norm1, &block.layers.norm1, pieces, h, added, to)?;
@@ -207,6 +210,7 @@ impl Work<'_> {
         Ok(layer.shape.input_gradient(gradient, &weight, dx, behind)?)
     }
 
+    /// Beside what follows, which does not need it: on small maps neither fills a GPU.
     fn weight_gradient(
         &mut self,
         layer: &Layer,
@@ -218,9 +222,10 @@ impl Work<'_> {
         let bias = self.weights.gradient(layer.of.bias)?;
         let add = self.meets(layer.of.weight);
         let partials = &self.pass.partial_weights;
-        Ok(layer
-            .shape
-            .weight_gradient(x, norm, gradient, partials, &weight, &bias, add)?)
+        let shape = &layer.shape;
+        Ok(gradient
+            .gpu()
+            .beside(|| shape.weight_gradient(x, norm, gradient, partials, &weight, &bias, add))?)
     }
 
     /// The gradients of γ and β, and that of x in place of the one behind the norm.

@@ -113,7 +113,8 @@ pub(super) struct Launch {
     pub(super) arguments: Vec<Argument>,
 }
 
-/// A device with one queue of work. Launches and copies happen in the order in which they are asked for.
+/// A device with one queue of work. Launches and copies happen in the order in which they are asked for; those beside it in
+/// theirs, in a second queue.
 pub(super) trait Backend: Any + Debug + Send + Sync {
     /// What the device is called.
     fn name(&self) -> String;
@@ -149,8 +150,17 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
     /// reads and writes for these arguments and this many threads.
     unsafe fn launch(&self, launch: Launch) -> Result<()>;
 
-    /// Waits for all work so far.
+    /// Waits for all work so far, but for what is beside and was not joined.
     fn wait(&self) -> Result<()>;
+
+    /// From now on launches go into the second queue, which first waits for all work of the first one so far.
+    fn begin_beside(&self) -> Result<()>;
+
+    /// From now on launches go into the first queue again, which does not wait.
+    fn end_beside(&self);
+
+    /// The first queue waits for all work of the second one so far.
+    fn join(&self) -> Result<()>;
 
     /// From now on launches are recorded instead of carried out, with a look at the clock behind each if `timed`.
     fn begin_capture(&self, timed: bool) -> Result<()>;

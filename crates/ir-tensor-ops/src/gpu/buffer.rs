@@ -51,8 +51,9 @@ impl<T: Element> Buffer<T> {
     /// Room for `length` numbers that may hold anything.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) if there is not as much memory.
+    /// [`Error::Gpu`](crate::Error::Gpu) if there is not as much memory, or while operations are recorded.
     pub fn new(gpu: &Gpu, length: usize) -> Result<Self> {
+        gpu.not_recording("taking memory")?;
         let allocation = gpu.backend().allocate(length * size_of::<T>())?;
         Ok(Self {
             gpu: gpu.clone(),
@@ -132,9 +133,13 @@ impl<T: Element> Buffer<T> {
     /// Overwrites it with as many numbers of the host.
     ///
     /// # Errors
-    /// `Shape` if they are more or fewer.
+    /// `Shape` if they are more or fewer; [`Error::Gpu`](crate::Error::Gpu), also while operations are recorded.
     pub fn write(&self, values: &[T]) -> Result<()> {
         self.check_length("Buffer::write", "values", values.len())?;
+        self.gpu.not_recording("copying to the device")?;
+        if values.is_empty() {
+            return Ok(());
+        }
         let bytes = bytemuck::cast_slice(values);
         // SAFETY: the allocation holds as many numbers from `address` on, and `values` no more.
         unsafe { self.gpu.backend().write(self.address(), bytes) }
@@ -143,9 +148,14 @@ impl<T: Element> Buffer<T> {
     /// Overwrites `values` with the numbers, once all work so far is done.
     ///
     /// # Errors
-    /// `Shape` if it has not as many places.
+    /// `Shape` if it has not as many places; [`Error::Gpu`](crate::Error::Gpu), also while operations are recorded.
     pub fn read(&self, values: &mut [T]) -> Result<()> {
         self.check_length("Buffer::read", "values", values.len())?;
+        self.gpu.not_recording("copying from the device")?;
+        self.gpu.join()?;
+        if values.is_empty() {
+            return self.gpu.wait();
+        }
         let bytes = bytemuck::cast_slice_mut(values);
         // SAFETY: as in `write`.
         unsafe { self.gpu.backend().read(self.address(), bytes) }
@@ -198,6 +208,14 @@ impl Buffer<f32> {
 
     /// The numbers as the storage of a tensor: a copy for one of the CPU, the memory itself for one of this GPU.
     pub(crate) fn into_storage(self, device: &Device) -> Result<Storage> {
+        if !device.is_cpu() && !device.same_device(&self.gpu.device()) {
+            return Err(Error::Gpu {
+                action: "making a tensor".into(),
+                reason:
+                    "its memory is on another device; ask for a tensor on the CPU, and move that"
+                        .into(),
+            });
+        }
         let on_the_cpu = device.is_cpu().then(|| self.to_vec()).transpose()?;
         // A clone of the buffer, a part of it or a recording would go on using what the tensor now owns. On the CPU
         // that would do no harm, but there the same is emulated.

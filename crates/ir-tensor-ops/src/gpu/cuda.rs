@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::backend::BackendDevice;
@@ -29,6 +30,11 @@ pub(super) struct Cuda {
     cudnn: Mutex<Option<Arc<Mutex<Handle>>>>,
     device: CudaDevice,
     stream: Arc<CudaStream>,
+    /// For what goes on beside it. A device that was Candle's before has none, and everything goes on in its one stream: with
+    /// a second one, cudarc would order the two by events at every access.
+    second: Option<Arc<CudaStream>>,
+    /// Whether launches go there.
+    beside: AtomicBool,
     module: Arc<CudaModule>,
     /// Each with the bytes of dynamic shared memory that it may take.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
@@ -43,10 +49,15 @@ impl Cuda {
     /// A device of the machine, on a stream of its own.
     pub(super) fn open(ordinal: usize) -> Result<Self> {
         let device = CudaDevice::new_with_stream(ordinal)?;
-        // SAFETY: nothing has memory of the device yet, and all that is asked of it goes to its one stream: no event is
-        // needed for another one to wait on.
+        // SAFETY: nothing has memory of the device yet, and all memory is taken and given back in its one stream. What goes on
+        // beside is ordered by `begin_beside` and `join`: no event is needed for each piece of memory.
         unsafe { device.disable_event_tracking() };
-        Self::new(&Device::Cuda(device))
+        let second = device.cuda_stream().context().new_stream();
+        let second = second.map_err(|error| failed("making a stream", &error))?;
+        Ok(Self {
+            second: Some(second),
+            ..Self::new(&Device::Cuda(device))?
+        })
     }
 
     pub(super) fn new(device: &Device) -> Result<Self> {
@@ -61,6 +72,8 @@ impl Cuda {
             cudnn: Mutex::default(),
             device,
             stream,
+            second: None,
+            beside: AtomicBool::new(false),
             module,
             functions: Mutex::default(),
             marks: Mutex::default(),
@@ -103,9 +116,17 @@ impl Cuda {
         Ok(handle)
     }
 
-    /// The stream that everything runs on.
+    /// The stream that everything runs on, but for what goes on beside it.
     pub(super) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
+    }
+
+    /// The stream that launches go to now.
+    fn queue(&self) -> &CudaStream {
+        match &self.second {
+            Some(second) if self.beside.load(Ordering::Relaxed) => second,
+            _ => &self.stream,
+        }
     }
 
     fn function(&self, launch: &Launch) -> Result<CudaFunction> {
@@ -267,7 +288,7 @@ impl Backend for Cuda {
                 grid,
                 block,
                 launch.shared_bytes as u32,
-                self.stream.cu_stream(),
+                self.queue().cu_stream(),
                 &mut arguments,
             )
         };
@@ -278,6 +299,28 @@ impl Backend for Cuda {
     fn wait(&self) -> Result<()> {
         let done = self.stream.synchronize();
         done.map_err(|error| failed("waiting for the device", &error))
+    }
+
+    fn begin_beside(&self) -> Result<()> {
+        // The times of a graph are those between one kernel and the next.
+        if let (Some(second), None) = (&self.second, &*self.marks()) {
+            let forked = second.join(&self.stream);
+            forked.map_err(|error| failed("beginning work beside", &error))?;
+            self.beside.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn end_beside(&self) {
+        self.beside.store(false, Ordering::Relaxed);
+    }
+
+    fn join(&self) -> Result<()> {
+        if let (Some(second), None) = (&self.second, &*self.marks()) {
+            let joined = self.stream.join(second);
+            joined.map_err(|error| failed("waiting for work beside", &error))?;
+        }
+        Ok(())
     }
 
     fn begin_capture(&self, timed: bool) -> Result<()> {

@@ -102,9 +102,10 @@ struct Sizes {
     precision: Precision,
 }
 
-/// The best of an algorithm's usable variants, by one of cuDNN's heuristics.
+/// The best of an algorithm's usable variants, by one of cuDNN's heuristics. In bfloat16 it ranks variants without tensor cores
+/// too, which are not those that the description of the convolution asks for.
 macro_rules! choose {
-    ($what:literal, $heuristic:ident, $performance:ty, $($argument:expr),+ $(,)?) => {{
+    ($what:literal, $precision:expr, $heuristic:ident, $performance:ty, $($argument:expr),+ $(,)?) => {{
         const MOST: usize = 10;
         let mut found = [MaybeUninit::<$performance>::uninit(); MOST];
         let mut count: c_int = 0;
@@ -119,6 +120,7 @@ macro_rules! choose {
         let usable = found.find(|found| {
             found.status == sys::cudnnStatus_t::CUDNN_STATUS_SUCCESS
                 && found.determinism == sys::cudnnDeterminism_t::CUDNN_DETERMINISTIC
+                && ($precision == Precision::F32 || found.mathType == arithmetic($precision))
         });
         match usable {
             Some(usable) => usable.algo,
@@ -161,6 +163,7 @@ impl CudnnConvolution {
         let (of, c, w) = (locked.0, convolution.raw, weight.raw);
         let forward = choose!(
             "choosing a convolution",
+            precision,
             get_convolution_forward_algorithm,
             sys::cudnnConvolutionFwdAlgoPerf_t,
             of,
@@ -171,6 +174,7 @@ impl CudnnConvolution {
         );
         let input_gradient = choose!(
             "choosing a gradient of x",
+            precision,
             get_convolution_backward_data_algorithm,
             sys::cudnnConvolutionBwdDataAlgoPerf_t,
             of,
@@ -181,6 +185,7 @@ impl CudnnConvolution {
         );
         let weight_gradient = choose!(
             "choosing a gradient of the weight",
+            precision,
             get_convolution_backward_filter_algorithm,
             sys::cudnnConvolutionBwdFilterAlgoPerf_t,
             of,
@@ -542,11 +547,16 @@ fn convolution_description(
         )
     }
     .map_err(failed(ACTION))?;
-    let arithmetic = match precision {
+    // SAFETY: as above.
+    unsafe { result::set_convolution_math_type(made.raw, arithmetic(precision)) }
+        .map_err(failed(ACTION))?;
+    Ok(made)
+}
+
+/// How numbers are multiplied: f32 without rounding to TF32.
+fn arithmetic(precision: Precision) -> sys::cudnnMathType_t {
+    match precision {
         Precision::F32 => sys::cudnnMathType_t::CUDNN_FMA_MATH,
         Precision::Bf16 => sys::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
-    };
-    // SAFETY: as above.
-    unsafe { result::set_convolution_math_type(made.raw, arithmetic) }.map_err(failed(ACTION))?;
-    Ok(made)
+    }
 }

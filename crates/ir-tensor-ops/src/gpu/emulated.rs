@@ -23,8 +23,12 @@ pub(super) struct Emulated {
     recorded: Mutex<Option<Vec<Launch>>>,
     /// Whether they are timed.
     timed: AtomicBool,
-    /// The threads of a block take turns from the last to the first.
+    /// The threads of a block take turns from the last to the first, and what goes on beside happens as late as it may.
     reverse: bool,
+    /// Whether launches go beside.
+    beside: AtomicBool,
+    /// Those that have yet to happen.
+    late: Mutex<Vec<Launch>>,
 }
 
 /// The memory in use: address and bytes of each piece.
@@ -43,6 +47,14 @@ impl Emulated {
             ..Self::default()
         };
         Ok(emulated)
+    }
+
+    fn carry_out(&self, launch: Launch) -> Result<()> {
+        if let Some(recorded) = &mut *lock(&self.recorded) {
+            recorded.push(launch);
+            return Ok(());
+        }
+        run(&launch, self.reverse, &self.pieces)
     }
 }
 
@@ -123,15 +135,30 @@ impl Backend for Emulated {
     }
 
     unsafe fn launch(&self, launch: Launch) -> Result<()> {
-        if let Some(recorded) = &mut *lock(&self.recorded) {
-            recorded.push(launch);
+        if self.reverse && self.beside.load(Ordering::Relaxed) {
+            lock(&self.late).push(launch);
             return Ok(());
         }
-        run(&launch, self.reverse, &self.pieces)
+        self.carry_out(launch)
     }
 
     fn wait(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn begin_beside(&self) -> Result<()> {
+        self.beside.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn end_beside(&self) {
+        self.beside.store(false, Ordering::Relaxed);
+    }
+
+    fn join(&self) -> Result<()> {
+        let late = std::mem::take(&mut *lock(&self.late));
+        late.into_iter()
+            .try_for_each(|launch| self.carry_out(launch))
     }
 
     fn begin_capture(&self, timed: bool) -> Result<()> {

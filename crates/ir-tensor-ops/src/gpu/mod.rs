@@ -71,6 +71,16 @@ struct Shared {
     used: Mutex<Option<Vec<Arc<Allocation>>>>,
     /// Whether recordings are timed.
     timed: AtomicBool,
+    beside: Mutex<Beside>,
+}
+
+/// What goes on beside the queue of work.
+#[derive(Debug, Default)]
+struct Beside {
+    /// Whether operations are asked for there now.
+    open: bool,
+    /// The memory of those that were not joined, so that it is not given back before.
+    memory: Vec<Arc<Allocation>>,
 }
 
 /// How long a kernel took, as a part of recorded operations.
@@ -139,6 +149,7 @@ impl Gpu {
             backend: Box::new(backend),
             used: Mutex::default(),
             timed: AtomicBool::new(false),
+            beside: Mutex::default(),
         }))
     }
 
@@ -161,11 +172,77 @@ impl Gpu {
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu), also for what went wrong in the meantime.
     pub fn wait(&self) -> Result<()> {
+        self.join()?;
         self.backend().wait()
     }
 
+    /// Carries out the operations that `work` asks for beside those that are asked for behind it, where the device has room
+    /// for both: they begin when all before them are done, one after another, and have to be done only at the next
+    /// [`Gpu::join`]. Until then nothing else may write what they read, nor read or write what they write; numbers that are
+    /// read or written in spite of that are not to be relied on.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Gpu`](crate::Error::Gpu), also for work beside work beside.
+    ///
+    /// ```
+    /// # #[cfg(feature = "emulation")]
+    /// # fn main() -> ir_tensor_ops::Result<()> {
+    /// use ir_tensor_ops::gpu::{Buffer, Gpu};
+    ///
+    /// let gpu = Gpu::emulated()?;
+    /// let [one, other] = [Buffer::zeros(&gpu, 3)?, Buffer::zeros(&gpu, 3)?];
+    /// gpu.beside(|| one.fill(1.))?;
+    /// other.fill(2.)?;
+    /// gpu.join()?;
+    /// assert_eq!((one.to_vec()?, other.to_vec()?), (vec![1.; 3], vec![2.; 3]));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "emulation"))]
+    /// # fn main() {}
+    /// ```
+    pub fn beside<E: From<crate::Error>>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        self.begin_beside()?;
+        let _ended = Finally(|| {
+            self.backend().end_beside();
+            self.lock_beside().open = false;
+        });
+        work()
+    }
+
+    fn begin_beside(&self) -> Result<()> {
+        let mut beside = self.lock_beside();
+        if beside.open {
+            return Err(crate::Error::Gpu {
+                action: "beginning work beside".into(),
+                reason: "other work is being asked for there".into(),
+            });
+        }
+        self.backend().begin_beside()?;
+        beside.open = true;
+        Ok(())
+    }
+
+    /// What is asked for from now on begins when everything that goes on beside ([`Gpu::beside`]) is done.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`](crate::Error::Gpu).
+    pub fn join(&self) -> Result<()> {
+        let memory = std::mem::take(&mut self.lock_beside().memory);
+        if memory.is_empty() {
+            return Ok(());
+        }
+        self.backend().join()
+    }
+
+    fn lock_beside(&self) -> MutexGuard<'_, Beside> {
+        self.0.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on operations are recorded with a look at the device's clock behind each kernel, or without again. A look
-    /// takes about as long as starting a kernel.
+    /// takes about as long as starting a kernel, and on a GPU nothing goes on beside: a time is that of one kernel.
     ///
     /// ```
     /// # #[cfg(feature = "emulation")]
@@ -189,10 +266,11 @@ impl Gpu {
     }
 
     /// Records the operations that `work` asks for instead of carrying them out, and holds the memory that they
-    /// use. Nothing may be copied to or from the device meanwhile, nor new memory be taken.
+    /// use. What goes on beside is joined at the end.
     ///
     /// # Errors
-    /// Those of `work`, and [`Error::Gpu`](crate::Error::Gpu).
+    /// Those of `work`, and [`Error::Gpu`](crate::Error::Gpu), also if something is copied to or from the device meanwhile, or
+    /// memory is taken.
     ///
     /// ```
     /// # #[cfg(feature = "emulation")]
@@ -214,15 +292,35 @@ impl Gpu {
         &self,
         work: impl FnOnce() -> std::result::Result<(), E>,
     ) -> std::result::Result<Graph, E> {
+        self.join()?;
         self.begin_recording()?;
+        let mut recorded = None;
+        // Also after an error or a panic the device must leave its recording state.
+        let ended = Finally(|| {
+            let joined = self.join();
+            let recording = self.backend().end_capture();
+            let memory = self.used().take().unwrap_or_default();
+            recorded = Some((joined.and(recording), memory));
+        });
         let worked = work();
-        // Also after an error the device must leave its recording state.
-        let recording = self.backend().end_capture();
-        let memory = self.used().take().unwrap_or_default();
+        drop(ended);
         worked?;
+        let (recording, memory) = recorded.expect("it was ended");
         Ok(Graph {
             recording: recording?,
             memory,
+        })
+    }
+
+    /// Fails while operations are recorded, which then could not be carried out: the memory would not be there yet, or the
+    /// numbers no longer.
+    fn not_recording(&self, action: &str) -> Result<()> {
+        if self.used().is_none() {
+            return Ok(());
+        }
+        Err(crate::Error::Gpu {
+            action: action.into(),
+            reason: "operations are being recorded; do it before or behind".into(),
         })
     }
 
@@ -244,11 +342,16 @@ impl Gpu {
         self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes the memory of an operation, if operations are being recorded.
+    /// Notes the memory of an operation, if operations are being recorded or go on beside.
     fn note<'a>(&self, arguments: impl IntoIterator<Item = &'a Argument>) {
+        let memory = arguments.into_iter().filter_map(Argument::memory);
+        let memory: Vec<_> = memory.cloned().collect();
+        let mut beside = self.lock_beside();
+        if beside.open {
+            beside.memory.extend(memory.iter().cloned());
+        }
         if let Some(used) = &mut *self.used() {
-            let memory = arguments.into_iter().filter_map(Argument::memory);
-            used.extend(memory.cloned());
+            used.extend(memory);
         }
     }
 
@@ -308,6 +411,15 @@ impl Gpu {
         let blocks = work.div_ceil(THREADS).clamp(1, 4096) as u32;
         // SAFETY: the caller answers for the arguments.
         unsafe { self.launch(kernel, [blocks, 1, 1], [THREADS as u32, 1, 1], 0, arguments) }
+    }
+}
+
+/// Does something when it goes, also in a panic.
+struct Finally<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Finally<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 
