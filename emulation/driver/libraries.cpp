@@ -109,7 +109,7 @@ struct Performance {
 };
 
 // Of three algorithms, one does not work and one does not give the same bits every time. All are for tensor cores.
-static constexpr int ALGORITHM = 2, TENSOR_OP_MATH = 1;
+static constexpr int ALGORITHM = 2;
 static constexpr size_t WORKSPACE = 4096;
 
 static Status algorithms(bool joined, int wanted, int *count, Performance *found) {

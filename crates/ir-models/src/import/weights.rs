@@ -50,12 +50,13 @@ impl Weights {
 
     /// Whether a file is one of PyTorch's, by its first bytes.
     pub fn is_torch_file(path: &Path) -> bool {
-        let mut head = [0; 9];
-        let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+        let mut head = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(9).read_to_end(&mut head));
         // A zip archive; a pickle of protocol 2 or later, as PyTorch wrote them before version 1.6. The eight bytes of a
         // safetensors file that say how long its header is may look like either, but then the header begins.
-        let torch = head.starts_with(b"PK") || (head[0] == 0x80 && (2..=5).contains(&head[1]));
-        read.is_ok() && torch && head[8] != b'{'
+        let pickle = matches!(head[..], [0x80, 2..=5, ..]);
+        let torch = head.starts_with(b"PK") || pickle;
+        read.is_ok() && torch && head.get(8) != Some(&b'{')
     }
 
     /// Reads a safetensors file, under a memory map as long as that takes, or one of PyTorch's: of
