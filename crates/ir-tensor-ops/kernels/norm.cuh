@@ -40,7 +40,8 @@ KERNEL(resolve_norm, (const float *variance, const float *gamma, const float *be
 }
 
 // The norm of a batch, from the moments of its pieces [pieces][3][channels] = (count, mean, Σ(x − mean)²). Means are taken as
-// distances from that of the first piece, which are no larger than the deviation that comes out: no digits are lost.
+// distances from that of the first piece: what cancels is then at most as many times the variance as there are pieces, and f64
+// has the digits for that.
 KERNEL(finish_norm, (const float *moments, int pieces, int channels, const float *gamma, const float *beta,
                      float epsilon, float *mean, float *variance, float *scale, float *shift,
                      float *inverse_deviation)) {
@@ -58,8 +59,9 @@ KERNEL(finish_norm, (const float *moments, int pieces, int channels, const float
     }
     lane_sums(sums);
     if (threadIdx.y == 0) {
-        double apart = sums[1] / sums[0];
-        float rounded = sums[2] / sums[0] - apart * apart;
+        double apart = sums[1] / sums[0], spread = sums[2] / sums[0] - apart * apart;
+        // Of numbers that are all the same, rounding may leave less than nothing. NaN stays NaN.
+        float rounded = spread < 0 ? 0 : spread;
         double inverse = 1 / sqrt((double)rounded + epsilon);
         mean[channel] = first + apart;
         variance[channel] = rounded;
