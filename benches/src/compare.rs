@@ -158,7 +158,6 @@ fn summary(gaps: Vec<(String, Gap)>) -> (f64, Worst) {
 /// What the network, the CPU's operations and the device report.
 ///
 /// ```
-/// # #[cfg(feature = "emulation")]
 /// # fn main() -> ir_benches::worker::Result<()> {
 /// use ir_benches::compare::compare;
 /// use ir_models::Architecture;
@@ -172,8 +171,6 @@ fn summary(gaps: Vec<(String, Gap)>) -> (f64, Worst) {
 /// assert!(found.exceeded().is_empty());
 /// # Ok(())
 /// # }
-/// # #[cfg(not(feature = "emulation"))]
-/// # fn main() {}
 /// ```
 pub fn compare(
     gpu: &Gpu,
@@ -348,7 +345,6 @@ mod tests {
         assert_eq!(worst.name, "far");
     }
 
-    #[cfg(feature = "emulation")]
     #[test]
     fn an_emulated_gpu_is_near_the_cpu() {
         let Ok(gpu) = Gpu::emulated() else { return };
