@@ -344,24 +344,4 @@ mod tests {
         assert_eq!(together, (125f64 / 50.).sqrt());
         assert_eq!(worst.name, "far");
     }
-
-    #[test]
-    fn an_emulated_gpu_is_near_the_cpu() {
-        let Ok(gpu) = Gpu::emulated() else { return };
-        let architecture = Architecture::from_json(
-            r#"{ "name": "tiny", "classes": 3, "image": [3, 8, 8], "stem_channels": 4, "head_pooling": 4,
-                 "stages": [{ "blocks": 1, "channels": 4 },
-                            { "blocks": 2, "channels": 8, "entrance": { "transition": { "stride": 2 } } }] }"#,
-        ).unwrap();
-        for precision in [Precision::F32, Precision::Bf16] {
-            let found = compare(&gpu, &architecture, 4, precision).unwrap();
-            assert!(found.exceeded().is_empty(), "{}", found.row());
-            match (precision, found.rounding) {
-                (Precision::F32, rounding) => assert_eq!(rounding, None),
-                // The bound of the emulation's own test.
-                (Precision::Bf16, rounding) => assert!(found.gradients < 3. * rounding.unwrap()),
-            }
-            assert!(found.statistics < 2e-2, "{}", found.row());
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! What the benchmarks share: inputs that are the same in every run.
 
+#[cfg(any(feature = "cuda", feature = "emulation"))]
 pub mod compare;
 pub mod gpu_roofline;
 pub mod peak;

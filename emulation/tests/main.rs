@@ -2,6 +2,7 @@
 
 mod analysis;
 mod batches;
+mod compare;
 mod convolution;
 mod maps;
 mod network;

@@ -10,6 +10,16 @@ use crate::metadata;
 const LAYERS: [(&str, &[&str]); 11] = [
     ("xtask", &[]),
     (
+        "ir-emulation",
+        &[
+            "ir-analysis",
+            "ir-benches",
+            "ir-data",
+            "ir-models",
+            "ir-tensor-ops",
+        ],
+    ),
+    (
         "ir-benches",
         &["ir-analysis", "ir-data", "ir-models", "ir-tensor-ops"],
     ),
@@ -22,10 +32,6 @@ const LAYERS: [(&str, &[&str]); 11] = [
             "ir-models",
             "ir-tensor-ops",
         ],
-    ),
-    (
-        "ir-emulation",
-        &["ir-analysis", "ir-data", "ir-models", "ir-tensor-ops"],
     ),
     ("ir-examples", &["ir-analysis", "ir-models"]),
     ("ir-hostile", &["ir-analysis", "ir-data", "ir-models"]),

@@ -109,10 +109,23 @@ const CHECKS: [Check; 13] = [
             None,
         ),
     },
-    // As users build it: together with the package of its tests, ir-tensor-ops has the GPU's part too.
+    // As users build it: with the tests, the emulated GPU's part is always there.
     Check {
-        name: "command",
-        kind: Kind::Cargo(&["clippy", "-p", "ir-cli", "--", "-D", "warnings"], None),
+        name: "programs",
+        kind: Kind::Cargo(
+            &[
+                "clippy",
+                "--workspace",
+                "--exclude",
+                "ir-emulation",
+                "--lib",
+                "--bins",
+                "--",
+                "-D",
+                "warnings",
+            ],
+            None,
+        ),
     },
     Check {
         name: "docs",
