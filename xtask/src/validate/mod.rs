@@ -1,5 +1,6 @@
 //! `cargo xtask validate`: what a change has to satisfy, cheapest first, up to the first failure.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -41,13 +42,15 @@ enum Kind {
     OldestCompiler,
     /// The guide as a book, as far as mdBook is installed.
     Guide,
+    /// The report in a browser, as far as a Chromium is installed.
+    Browser,
     /// A function of this crate that returns the problems found.
     Own(fn() -> Result<Vec<String>>),
 }
 
 /// Every compiling check names the whole workspace: cargo then resolves the features of the
 /// dependencies once, and no check rebuilds what another has built.
-const CHECKS: [Check; 13] = [
+const CHECKS: [Check; 14] = [
     Check {
         name: "format",
         kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
@@ -138,6 +141,11 @@ const CHECKS: [Check; 13] = [
         name: "tests",
         kind: Kind::Cargo(&["test", "--workspace"], None),
     },
+    // Another flag of the compiler, so that everything is compiled once more.
+    Check {
+        name: "browser",
+        kind: Kind::Browser,
+    },
 ];
 
 /// Runs the checks and stops at the first that fails.
@@ -161,6 +169,7 @@ impl Check {
             Kind::Audit => self.run_audit(),
             Kind::OldestCompiler => self.run_oldest_compiler(),
             Kind::Guide => self.run_guide(),
+            Kind::Browser => self.run_browser(),
             Kind::Own(find_problems) => {
                 let problems = find_problems()?;
                 if problems.is_empty() {
@@ -279,6 +288,24 @@ impl Check {
         bail!(
             "{}",
             self.failed(&format!("mdbook {}", arguments.join(" ")))
+        )
+    }
+
+    fn run_browser(&self) -> Result<()> {
+        let named = std::env::var_os("CHROME").map(PathBuf::from);
+        let known = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+        let mut programs = named.into_iter().chain(known);
+        let starts = |program: &PathBuf| {
+            let output = Command::new(program).arg("--version").output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !programs.any(|program| starts(&program)) {
+            println!("Chromium is not installed, skipped");
+            return Ok(());
+        }
+        self.run_cargo(
+            &["test", "-p", "ir-cli", "--test", "browser"],
+            Some(("RUSTFLAGS", "--cfg browser")),
         )
     }
 
