@@ -17,8 +17,8 @@ use rand_chacha::ChaCha8Rng;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-/// How many processes are killed.
-const KILLS: usize = 10;
+/// How many processes are killed: each of the victims in each of the steps.
+const KILLS: usize = VICTIMS.len() * DURING.len();
 
 /// Steps during which they are, by turns.
 const DURING: [&str; 2] = ["train", "analyze"];

@@ -43,13 +43,15 @@ fn averages_over_a_split_are_those_of_pytorch() {
         let rest = images.dim(0).unwrap() - 1;
         let batches = [(0, 1), (1, rest)].map(|range| part(&images, &labels, range));
         let mut comparison = fixture.compare(is_average);
-        let first = analyze(
-            &fixture,
-            &*network,
-            batches.clone(),
-            ReferenceExit::FirstShown,
-        );
-        let last = analyze(&fixture, &*network, batches, ReferenceExit::Final);
+        let options = options(&fixture, ReferenceExit::FirstShown);
+        let first = analyze(&*network, batches.clone(), &options);
+        // The other reference changes the groups and nothing else.
+        let exits_alone = Options {
+            reference: ReferenceExit::Final,
+            measures: [Measure::Exits].into(),
+            ..options
+        };
+        let last = analyze(&*network, batches, &exits_alone);
         for (name, split) in [("first", &first), ("final", &last)] {
             let exits: Vec<_> = split.exits.iter().map(|exit| &exit.groups).collect();
             compare_groups(&mut comparison, &format!("groups.exit_{name}"), &exits);
@@ -76,9 +78,10 @@ fn the_numbers_of_each_sample_are_those_of_pytorch() {
     for case in all() {
         let fixture = Fixture::open(case);
         let (network, (images, labels)) = (fixture.network(), fixture.batch("evaluation"));
+        let options = options(&fixture, ReferenceExit::Final);
         let alone = |sample| {
             let batch = part(&images, &labels, (sample, 1));
-            analyze(&fixture, &*network, [batch], ReferenceExit::Final)
+            analyze(&*network, [batch], &options)
         };
         let samples: Vec<_> = (0..images.dim(0).unwrap()).map(alone).collect();
         let mut comparison = fixture.compare(is_per_sample);
@@ -117,8 +120,8 @@ fn the_neighbours_of_each_sample_are_those_of_pytorch() {
             ..Options::default()
         };
         let alone = |sample| {
-            let batch = Ok::<_, ir_analysis::Error>(part(&images, &labels, (sample, 1)));
-            analyze_split(&*network, [batch], &options, &mut |_| {}).unwrap()
+            let batch = part(&images, &labels, (sample, 1));
+            analyze(&*network, [batch], &options)
         };
         let samples: Vec<_> = (0..images.dim(0).unwrap()).map(alone).collect();
         let mut comparison = fixture.compare(|quantity| quantity.starts_with("neighbours."));
@@ -164,25 +167,25 @@ fn part(images: &Tensor, labels: &Tensor, (start, count): (usize, usize)) -> (Te
     (narrow(images), narrow(labels))
 }
 
-fn analyze(
-    fixture: &Fixture,
-    network: &dyn ResidualNetwork,
-    batches: impl IntoIterator<Item = (Tensor, Tensor)>,
-    reference: ReferenceExit,
-) -> Split {
+/// The measures of the paper, unrolled as by PyTorch.
+fn options(fixture: &Fixture, reference: ReferenceExit) -> Options {
     let (scales, unroll_steps) = fixture.unrolling();
-    let unroll_scales = scales
-        .iter()
-        .map(|&scale| UnrollScale::fixed(scale))
-        .collect();
-    let options = Options {
+    let scales = scales.iter().map(|&scale| UnrollScale::fixed(scale));
+    Options {
         reference,
         unroll_steps,
-        unroll_scales,
+        unroll_scales: scales.collect(),
         ..Options::default()
-    };
+    }
+}
+
+fn analyze(
+    network: &dyn ResidualNetwork,
+    batches: impl IntoIterator<Item = (Tensor, Tensor)>,
+    options: &Options,
+) -> Split {
     let batches = batches.into_iter().map(Ok::<_, ir_analysis::Error>);
-    analyze_split(network, batches, &options, &mut |_| {}).unwrap()
+    analyze_split(network, batches, options, &mut |_| {}).unwrap()
 }
 
 fn plain(value: Option<Number>) -> Option<f64> {
