@@ -34,7 +34,7 @@ python=${PYTHON:-python3}
 measured=${MEASURED:-resnet-110 resnet-32 resnet-38 resnet-56 single-representation avg-pooling wide}
 networks=${NETWORKS:-resnet-32 resnet-38 resnet-110 resnet-110-ubn}
 # The tests, by the files that they stand in.
-modules=(maps operations per_sample convolution tensors batches network training analysis)
+modules=(maps operations per_sample convolution tensors batches network training compare analysis)
 if [[ -n ${FROM:-} && ! -e $out/steps.csv ]]; then
     pieces=("$FROM")
     [[ -d $FROM ]] && pieces=("$FROM"/out.tar.*)
