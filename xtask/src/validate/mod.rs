@@ -42,6 +42,8 @@ enum Kind {
     OldestCompiler,
     /// The guide as a book, as far as mdBook is installed.
     Guide,
+    /// The targets of libFuzzer, as far as cargo-fuzz is installed.
+    Fuzz,
     /// The report in a browser, as far as a Chromium is installed.
     Browser,
     /// A function of this crate that returns the problems found.
@@ -50,7 +52,7 @@ enum Kind {
 
 /// Every compiling check names the whole workspace: cargo then resolves the features of the
 /// dependencies once, and no check rebuilds what another has built.
-const CHECKS: [Check; 14] = [
+const CHECKS: [Check; 15] = [
     Check {
         name: "format",
         kind: Kind::Cargo(&["fmt", "--all", "--check"], None),
@@ -141,6 +143,11 @@ const CHECKS: [Check; 14] = [
         name: "tests",
         kind: Kind::Cargo(&["test", "--workspace"], None),
     },
+    // A workspace of its own, which the checks above do not see.
+    Check {
+        name: "fuzz",
+        kind: Kind::Fuzz,
+    },
     // Another flag of the compiler, so that everything is compiled once more.
     Check {
         name: "browser",
@@ -169,6 +176,7 @@ impl Check {
             Kind::Audit => self.run_audit(),
             Kind::OldestCompiler => self.run_oldest_compiler(),
             Kind::Guide => self.run_guide(),
+            Kind::Fuzz => self.run_fuzz(),
             Kind::Browser => self.run_browser(),
             Kind::Own(find_problems) => {
                 let problems = find_problems()?;
@@ -288,6 +296,18 @@ impl Check {
         bail!(
             "{}",
             self.failed(&format!("mdbook {}", arguments.join(" ")))
+        )
+    }
+
+    fn run_fuzz(&self) -> Result<()> {
+        let output = cargo().args(["fuzz", "--version"]).output();
+        if !output.is_ok_and(|output| output.status.success()) {
+            println!("cargo-fuzz is not installed, skipped");
+            return Ok(());
+        }
+        self.run_cargo(
+            &["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"],
+            None,
         )
     }
 
