@@ -22,15 +22,18 @@ built() {
 }
 programs=$(built build --package ir-cli --package ir-benches --bin ir --bin gpu --features ir-cli/cuda,ir-benches/cuda)
 programs+=" $(built build --package xtask)"
-programs+=" $(built build --package ir-tensor-ops --example cudnn --features cuda)"
-tests=$(built test --no-run --package ir-emulation --test gpu --features cuda)
-tests+=" $(built test --no-run --package ir-tensor-ops --test cuda --features cuda)"
+# In one call: another choice of packages has other features, and Candle's kernels are compiled once more.
+tests=$(built build --package ir-emulation --package ir-tensor-ops --test gpu --test cuda --example cudnn \
+    --features ir-emulation/cuda,ir-tensor-ops/cuda)
 for program in $programs; do
     cp "$program" "$packed/programs/"
 done
 for test in $tests; do
     name=$(basename "$test")
-    cp "$test" "$packed/tests/${name%-*}"
+    case $test in
+    */examples/*) cp "$test" "$packed/programs/" ;;
+    *) cp "$test" "$packed/tests/${name%-*}" ;;
+    esac
 done
 strip "$packed"/programs/* "$packed"/tests/*
 
