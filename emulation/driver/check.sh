@@ -56,9 +56,10 @@ done
              print name, registers, bytes
          }' > "$made/resources"
 
-for package in ir-emulation ir-tensor-ops; do
-    test=$([ $package = ir-emulation ] && echo gpu || echo cuda)
-    program=$(cargo test --release --no-run --package $package --test $test --features cuda \
-        --message-format=json-render-diagnostics | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+# In one call, as benches/gpu/pack.sh builds them: Candle's kernels are then compiled once.
+programs=$(cargo build --release --package ir-emulation --package ir-tensor-ops --test gpu --test cuda \
+    --features ir-emulation/cuda,ir-tensor-ops/cuda --message-format=json-render-diagnostics |
+    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+for program in $programs; do
     LD_LIBRARY_PATH="$made" DRIVER_RESOURCES="$made/resources" "$program" --test-threads 1
 done
