@@ -1,5 +1,5 @@
 //! The report in a real browser: it is opened, clicked, and must not complain. Compiled with `--cfg browser`
-//! alone, since what speaks to a browser takes longer to compile than all the crates here.
+//! alone, since what speaks to a browser takes minutes to compile.
 
 #![cfg(browser)]
 
