@@ -50,7 +50,7 @@ enum Kind {
     Own(fn() -> Result<Vec<String>>),
 }
 
-/// Every compiling check names the whole workspace: cargo then resolves the features of the
+/// Compiling checks name the whole workspace where they can: cargo then resolves the features of the
 /// dependencies once, and no check rebuilds what another has built.
 const CHECKS: [Check; 15] = [
     Check {
@@ -213,10 +213,7 @@ impl Check {
     }
 
     fn run_deny(&self) -> Result<()> {
-        let succeeds = |arguments: &[&str]| {
-            let output = cargo().arg("deny").args(arguments).output();
-            output.is_ok_and(|output| output.status.success())
-        };
+        let succeeds = |arguments: &[&str]| succeeds(cargo().arg("deny").args(arguments));
         if !succeeds(&["--version"]) {
             println!("cargo-deny is not installed, skipped");
             return Ok(());
@@ -229,12 +226,12 @@ impl Check {
     }
 
     fn run_audit(&self) -> Result<()> {
-        let output = |arguments: &[&str]| cargo().arg("audit").args(arguments).output();
-        if !output(&["--version"]).is_ok_and(|output| output.status.success()) {
+        if !succeeds(cargo().args(["audit", "--version"])) {
             println!("cargo-audit is not installed, skipped");
             return Ok(());
         }
-        let found = output(&[]).context("cargo-audit could not be started")?;
+        let found = cargo().arg("audit").output();
+        let found = found.context("cargo-audit could not be started")?;
         if found.status.success() {
             return Ok(());
         }
@@ -267,8 +264,7 @@ impl Check {
             rustup.args(["run", &toolchain, "cargo"]).args(arguments);
             rustup
         };
-        let known = run(&["--version"]).output();
-        if !known.is_ok_and(|output| output.status.success()) {
+        if !succeeds(&mut run(&["--version"])) {
             println!("Rust {promised} is not installed, skipped");
             return Ok(());
         }
@@ -300,8 +296,7 @@ impl Check {
     }
 
     fn run_fuzz(&self) -> Result<()> {
-        let output = cargo().args(["fuzz", "--version"]).output();
-        if !output.is_ok_and(|output| output.status.success()) {
+        if !succeeds(cargo().args(["fuzz", "--version"])) {
             println!("cargo-fuzz is not installed, skipped");
             return Ok(());
         }
@@ -315,11 +310,7 @@ impl Check {
         let named = std::env::var_os("CHROME").map(PathBuf::from);
         let known = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
         let mut programs = named.into_iter().chain(known);
-        let starts = |program: &PathBuf| {
-            let output = Command::new(program).arg("--version").output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        if !programs.any(|program| starts(&program)) {
+        if !programs.any(|program| succeeds(Command::new(program).arg("--version"))) {
             println!("Chromium is not installed, skipped");
             return Ok(());
         }
@@ -332,4 +323,10 @@ impl Check {
     fn failed(&self, command: &str) -> String {
         format!("validate failed at {}; to repeat it: {command}", self.name)
     }
+}
+
+/// Whether a command can be started and ends well; what it prints is not shown.
+fn succeeds(command: &mut Command) -> bool {
+    let output = command.output();
+    output.is_ok_and(|output| output.status.success())
 }
