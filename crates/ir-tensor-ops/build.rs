@@ -63,18 +63,40 @@ fn stop(message: &str) -> ! {
 /// Without a C++ compiler the crate compiles all the same, and says at run time that nothing can be emulated.
 #[cfg(feature = "emulation")]
 fn compile_for_this_machine() {
-    let compiled = cc::Build::new()
+    let mut build = cc::Build::new();
+    build
         .cpp(true)
         .std("c++17")
         .opt_level(2)
         // As on GPUs, numbers are read and written in words of other types.
         .flag_if_supported("-fno-strict-aliasing")
         // A check of jumps that takes a jump to another stack for a mistake.
-        .flag("-U_FORTIFY_SOURCE")
-        .file("kernels/emulation.cpp")
-        .try_compile("emulation");
+        .flag("-U_FORTIFY_SOURCE");
+    if !build.is_flag_supported("-std=c++17").unwrap_or(false) {
+        println!(
+            "cargo:warning=the CUDA kernels cannot be emulated: no compiler of C++17 was found"
+        );
+        return;
+    }
+    let compiled = build
+        .clone()
+        // Without the library of that name: `kernels/accesses.cpp` is called before every access to memory.
+        .flag("-fsanitize=thread")
+        .file("kernels/kernels.cpp")
+        .try_compile_intermediates()
+        .and_then(|kernels| {
+            build
+                .objects(kernels)
+                .files(
+                    ["accesses", "emulation", "matrix", "races"]
+                        .map(|name| format!("kernels/{name}.cpp")),
+                )
+                .try_compile("emulation")
+        });
     match compiled {
         Ok(()) => println!("cargo:rustc-cfg=emulation"),
-        Err(error) => println!("cargo:warning=the CUDA kernels cannot be emulated: {error}"),
+        Err(error) => stop(&format!(
+            "the emulation of the kernels was not compiled: {error}"
+        )),
     }
 }

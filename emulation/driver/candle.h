@@ -41,6 +41,14 @@ inline double normcdf(double x) { return erfc(-x * M_SQRT1_2) / 2; }
 inline float2 make_float2(float x, float y) { return {x, y}; }
 inline size_t min(size_t a, unsigned b) { return a < b ? a : b; }
 
+// Blocks and threads take turns, so that nothing is ever interrupted.
+template <typename T>
+T atomicAdd(T *to, T value) {
+    T before = *to;
+    *to += value;
+    return before;
+}
+
 template <typename T>
 T __shfl_xor_sync(unsigned lanes, T value, int mask, int) {
     return __shfl_xor_sync(lanes, value, mask);

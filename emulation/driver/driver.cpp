@@ -8,7 +8,11 @@
 
 #include <chrono>
 
+#include "../../crates/ir-tensor-ops/kernels/kernels.cpp"
+#include "../../crates/ir-tensor-ops/kernels/accesses.cpp"
 #include "../../crates/ir-tensor-ops/kernels/emulation.cpp"
+#include "../../crates/ir-tensor-ops/kernels/matrix.cpp"
+#include "../../crates/ir-tensor-ops/kernels/races.cpp"
 
 Driver driver;
 
@@ -354,7 +358,7 @@ static Status run(const Function &function, const unsigned grid[3], const unsign
     std::vector<void *> places;
     for (uint64_t &argument : arguments) places.push_back(&argument);
     Memory::Opened opened(driver.memory);
-    int status = emulation_launch(function.name.c_str(), grid, block, shared_bytes, places.data(), 0);
+    int status = emulation_launch(function.name.c_str(), grid, block, shared_bytes, places.data(), 0, nullptr, nullptr);
     if (status) REFUSE(LAUNCH_FAILED, function.name + ": emulation_launch says " + std::to_string(status));
     if (!driver.memory.intact()) REFUSE(ILLEGAL_ADDRESS, function.name + " has written beside its memory");
     return SUCCESS;

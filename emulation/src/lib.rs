@@ -16,7 +16,7 @@ pub fn gpus() -> Vec<Gpu> {
     }
 }
 
-/// The emulated devices, whose threads take turns in opposite orders. Empty, with a line on stderr, where there
+/// The emulated devices, whose threads take turns in opposite orders; the first looks for races. Empty, with a line on stderr, where there
 /// was no C++ compiler: the tests then have nothing to run on.
 #[cfg(not(feature = "cuda"))]
 #[allow(clippy::print_stderr, reason = "a test that cannot run says so")]

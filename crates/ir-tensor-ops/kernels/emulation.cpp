@@ -1,34 +1,23 @@
 // The scheduler of `emulation.h`, and the two functions by which the host reaches the kernels.
 
-#define EMULATION
-#include "kernels.cu"
-
-#include <map>
-#include <string>
-#include <vector>
+#include "emulation.h"
 
 namespace emulation {
 
 thread_local State *state = nullptr;
 
-struct Kernel {
-    Call call;
-    std::vector<size_t> parameters;
-};
-
-static std::map<std::string, Kernel> &kernels() {
-    static std::map<std::string, Kernel> found;
-    return found;
-}
-
-Registration::Registration(const char *name, Call call, std::vector<size_t> parameters) {
-    kernels()[name] = {call, parameters};
-}
-
 void wait(Wait what) {
     Fiber &fiber = state->fibers[state->current];
     fiber.wait = what;
     if (_setjmp(fiber.place) == 0) _longjmp(state->scheduler, 1);
+}
+
+void pass_barrier(Wait what) {
+    wait(what);
+    Fiber &fiber = state->fibers[state->current];
+    what == BLOCK ? fiber.barriers++ : fiber.warp_barriers++;
+    // What is under way may happen at any time.
+    for (const Copy &copy : fiber.copies) access(copy.to, 16, WRITE);
 }
 
 // What a fiber runs: one thread of each block, for ever. The scheduler does not resume it at its end, until there is
@@ -86,6 +75,7 @@ static bool run_block(State &state, bool reverse) {
         fiber.copies.clear();
         fiber.groups = 0;
         fiber.turn = 0;
+        fiber.barriers = fiber.warp_barriers = 0;
     }
     for (;;) {
         for (unsigned turn = 0; turn < count; turn++) {
@@ -131,6 +121,20 @@ struct Shared {
     }
 };
 
+// As `emulation_launch`.
+static int run_blocks(State &state, Shared &shared, bool reverse) {
+    for (unsigned z = 0; z < state.grid.z; z++)
+        for (unsigned y = 0; y < state.grid.y; y++)
+            for (unsigned x = 0; x < state.grid.x; x++) {
+                state.block_index = {x, y, z};
+                shared.clear();
+                if (!run_block(state, reverse)) return 2;
+                if (!shared.intact()) return 5;
+                state.block_number++;
+            }
+    return state.misaligned ? 4 : 0;
+}
+
 }  // namespace emulation
 
 using namespace emulation;
@@ -143,9 +147,9 @@ extern "C" size_t emulation_parameter(const char *name, size_t place) {
 }
 
 // 0: done. 1: no kernel of this name. 2: threads wait for one another for ever. 3: too many threads. 4: an address that
-// is not aligned. 5: more shared memory used than there is.
-extern "C" int emulation_launch(const char *name, const unsigned grid[3], const unsigned block[3],
-                                size_t shared_bytes, void **arguments, int reverse) {
+// is not aligned. 5: more shared memory used than there is. Races are looked for unless `races` is null, and stay with it.
+extern "C" int emulation_launch(const char *name, const unsigned grid[3], const unsigned block[3], size_t shared_bytes,
+                                void **arguments, int reverse, Races *races, const Moment *moment) {
     auto found = kernels().find(name);
     if (found == kernels().end()) return 1;
     if (block[0] * block[1] * block[2] > MAX_THREADS) return 3;
@@ -160,13 +164,11 @@ extern "C" int emulation_launch(const char *name, const unsigned grid[3], const 
     state->body = found->second.call;
     state->arguments = arguments;
     state->misaligned = false;
-    for (unsigned z = 0; z < grid[2]; z++)
-        for (unsigned y = 0; y < grid[1]; y++)
-            for (unsigned x = 0; x < grid[0]; x++) {
-                state->block_index = {x, y, z};
-                shared.clear();
-                if (!run_block(*state, reverse)) return 2;
-                if (!shared.intact()) return 5;
-            }
-    return state->misaligned ? 4 : 0;
+    state->block_number = 0;
+    state->races = races;
+    if (races) races->take((uintptr_t)state->shared, shared_bytes, false), races->begin(name, *moment);
+    int status = run_blocks(*state, shared, reverse);
+    // Nothing else that is done in this thread is done by a kernel.
+    state->races = nullptr;
+    return status;
 }

@@ -3,7 +3,7 @@
 // The threads of a block are fibers of one thread of the machine, each with a stack of its own, which take
 // turns at barriers. Blocks run one after another. A barrier that not all threads reach ends the launch with
 // an error; a barrier that is missing shows as a difference between the two orders in which the fibers can be
-// made to run (the last argument of `emulation_launch`).
+// made to run, and as a race (`races.h`).
 #pragma once
 
 #include <math.h>
@@ -13,8 +13,11 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <map>
+#include <string>
 #include <vector>
 
+#include "races.h"
 
 #define __global__
 #define __device__
@@ -54,6 +57,9 @@ struct Fiber {
     int groups = 0;
     // Which of the two places for what it gives is next.
     int turn = 0;
+    // Those that it has passed in this block.
+    uint32_t barriers = 0;
+    uint16_t warp_barriers = 0;
 };
 
 struct State {
@@ -65,6 +71,9 @@ struct State {
     unsigned char *shared;
     void (*body)(void **);
     void **arguments;
+    // Which block it is, among all, and what looks for races, if anything does.
+    uint32_t block_number;
+    Races *races;
     // Whether an instruction that moves 16 bytes was given an address that is no multiple of 16.
     bool misaligned;
     // What each thread gives to the others of its warp. With two places that take turns, a thread that gives again
@@ -76,10 +85,27 @@ extern thread_local State *state;
 
 void wait(Wait what);
 
+// Waits at a barrier of the block or of the warp.
+void pass_barrier(Wait what);
+
+// The thread that runs does something to memory.
+void access(const void *address, size_t bytes, Kind kind);
+
+int exchange_atomically(int *to, int value);
+
 typedef void (*Call)(void **arguments);
 
+struct Kernel {
+    Call call;
+    // The bytes of each.
+    std::vector<size_t> parameters;
+};
+
+// By name.
+std::map<std::string, Kernel> &kernels();
+
 struct Registration {
-    Registration(const char *name, Call call, std::vector<size_t> parameters);
+    Registration(const char *name, Call call, std::vector<size_t> parameters) { kernels()[name] = {call, parameters}; }
 };
 
 // The bytes of each parameter.
@@ -128,8 +154,8 @@ void apply(void (*kernel)(A...), void **arguments) {
 
 #define DYNAMIC_SHARED(name) unsigned char *name = emulation::state->shared
 
-inline void __syncthreads() { emulation::wait(emulation::BLOCK); }
-inline void __syncwarp(unsigned = 0xffffffff) { emulation::wait(emulation::WARP); }
+inline void __syncthreads() { emulation::pass_barrier(emulation::BLOCK); }
+inline void __syncwarp(unsigned = 0xffffffff) { emulation::pass_barrier(emulation::WARP); }
 inline void __threadfence() {}
 
 namespace emulation {
@@ -153,76 +179,14 @@ T given(const unsigned char (*found)[64], unsigned lane) {
     return value;
 }
 
-inline void check_alignment(const void *address) {
-    if ((uintptr_t)address % 16 != 0) state->misaligned = true;
-}
-
 // See `matrix.cuh`.
-inline void load_matrices(uint32_t (&to)[4], const void *row, bool transposed) {
-    unsigned lane = state->current % 32;
-    check_alignment(row);
-    auto rows = give((const char *)row);
-    for (unsigned matrix = 0; matrix < 4; matrix++) {
-        to[matrix] = 0;
-        for (unsigned half = 0; half < 2; half++) {
-            unsigned across = lane % 4 * 2 + half, down = lane / 4;
-            if (transposed) {
-                unsigned swap = across;
-                across = down, down = swap;
-            }
-            uint16_t number;
-            memcpy(&number, given<const char *>(rows, matrix * 8 + down) + 2 * across, 2);
-            to[matrix] |= (uint32_t)number << 16 * half;
-        }
-    }
-}
+void load_matrices(uint32_t (&to)[4], const void *row, bool transposed);
+void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 
-// The registers of A and B that a lane has. Register r of A: rows lane/4 + 8 (r % 2), columns 2 (lane % 4) + 8 (r / 2)
-// and the next; of B: rows 2 (lane % 4) + 8 r and the next, column lane/4.
-struct Fragments {
-    uint32_t a[4], b[2];
-};
-
-inline float half_of(uint32_t pair, unsigned which) {
-    uint32_t bits = which ? pair & 0xffff0000 : pair << 16;
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-// See `matrix.cuh`.
-inline void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    unsigned lane = state->current % 32;
-    auto found = give(Fragments{{a[0], a[1], a[2], a[3]}, {b0, b1}});
-    for (unsigned k = 0; k < 16; k++) {
-        Fragments left = given<Fragments>(found, lane / 4 * 4 + k % 8 / 2);
-        for (unsigned i = 0; i < 4; i++) {
-            Fragments right = given<Fragments>(found, (lane % 4 * 2 + i % 2) * 4 + k % 8 / 2);
-            sums[i] += half_of(left.a[i / 2 + k / 8 * 2], k % 2) * half_of(right.b[k / 8], k % 2);
-        }
-    }
-}
-
-// A copy happens as late as it may, so that what does not wait for it finds nothing.
-inline void begin_copy(void *to, const void *from) {
-    Fiber &fiber = state->fibers[state->current];
-    check_alignment(to);
-    check_alignment(from);
-    fiber.copies.push_back({to, from, fiber.groups});
-}
-
-inline void end_group() { state->fibers[state->current].groups++; }
-
-inline void wait_for_groups(int later) {
-    Fiber &fiber = state->fibers[state->current];
-    std::vector<Copy> left;
-    for (const Copy &copy : fiber.copies)
-        if (copy.group < fiber.groups - later)
-            memcpy(copy.to, copy.from, 16);
-        else
-            left.push_back(copy);
-    fiber.copies = left;
-}
+// See `matrix.cuh`. A copy happens as late as it may, so that what does not wait for it finds nothing.
+void begin_copy(void *to, const void *from);
+void end_group();
+void wait_for_groups(int later);
 
 }  // namespace emulation
 
@@ -248,13 +212,7 @@ T __shfl_down_sync(unsigned, T value, int by) {
     return exchange(value, lane + by < 32 ? lane + by : lane);
 }
 
-// Blocks and threads take turns, so that nothing is ever interrupted.
-template <typename T>
-T atomicAdd(T *to, T value) {
-    T before = *to;
-    *to += value;
-    return before;
-}
+inline int atomicExch(int *to, int value) { return emulation::exchange_atomically(to, value); }
 
 inline float __uint_as_float(uint32_t bits) {
     float value;

@@ -32,7 +32,7 @@ KERNEL(total_loss, (const double *loss, const uint32_t *correct, int rows, doubl
 // Notes whether a number of them is not finite, at `state[what]`.
 KERNEL(check_finite, (const float *values, int size, int *state, int what)) {
     for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x)
-        if (!isfinite(values[i])) state[what] = 1;
+        if (!isfinite(values[i])) atomicExch(&state[what], 1);
 }
 
 __device__ inline void descend(float weight, float velocity, float gradient, float momentum, float decay, float rate,
@@ -48,7 +48,7 @@ KERNEL(check_update, (const float *weights, const float *velocities, const float
         float weight, velocity;
         descend(weights[i], velocities[i], gradients[i], momentum, i < decayed ? decay : 0, rate[0], &weight,
                 &velocity);
-        if (!isfinite(weight) || !isfinite(velocity)) state[BAD_UPDATE] = 1;
+        if (!isfinite(weight) || !isfinite(velocity)) atomicExch(&state[BAD_UPDATE], 1);
     }
 }
 

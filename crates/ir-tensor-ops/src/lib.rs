@@ -46,6 +46,10 @@ mod dispatch;
 mod error;
 pub mod explicit;
 #[cfg(any(feature = "cuda", feature = "emulation"))]
+#[cfg_attr(
+    not(any(feature = "cuda", emulation)),
+    allow(dead_code, reason = "no device can be made")
+)]
 pub mod gpu;
 mod images;
 mod input;

@@ -16,7 +16,7 @@ mod convolution;
 mod cuda;
 #[cfg(feature = "cuda")]
 mod cudnn;
-#[cfg(feature = "emulation")]
+#[cfg(emulation)]
 mod emulated;
 mod images;
 mod map;
@@ -125,23 +125,37 @@ impl Gpu {
         Ok(Self::on(cuda::Cuda::new(device)?))
     }
 
-    /// An emulation on the CPU, for tests.
+    /// An emulation on the CPU, for tests. An operation fails if it reads or writes what a GPU may as well write before as
+    /// after: without a barrier between the threads, in another block, or in an operation beside it that was not joined.
     ///
     /// # Errors
     /// [`Error::Gpu`](crate::Error::Gpu) if there was no C++ compiler when this crate was built.
     #[cfg(feature = "emulation")]
     pub fn emulated() -> Result<Self> {
-        Ok(Self::on(emulated::Emulated::new(false)?))
+        Self::emulation(false)
     }
 
-    /// As [`Gpu::emulated`], but between two barriers the threads of a block run in the opposite order: where a
-    /// barrier is missing, the result is another one.
+    /// An emulation in which the threads of a block run in the opposite order between two barriers, and operations beside others
+    /// as late as they may: where a barrier or a join is missing, the result is another one than that of [`Gpu::emulated`].
     ///
     /// # Errors
     /// As [`Gpu::emulated`].
     #[cfg(feature = "emulation")]
     pub fn emulated_in_reverse() -> Result<Self> {
-        Ok(Self::on(emulated::Emulated::new(true)?))
+        Self::emulation(true)
+    }
+
+    #[cfg(emulation)]
+    fn emulation(reverse: bool) -> Result<Self> {
+        Ok(Self::on(emulated::Emulated::new(reverse)))
+    }
+
+    #[cfg(all(feature = "emulation", not(emulation)))]
+    fn emulation(_: bool) -> Result<Self> {
+        Err(crate::Error::Gpu {
+            action: "starting an emulated GPU".into(),
+            reason: "no C++ compiler was found when this was built".into(),
+        })
     }
 
     fn on(backend: impl Backend) -> Self {
