@@ -173,10 +173,15 @@ impl<'a> Bytes<'a> {
             return Err(foreign(format!("{} bytes", self.bytes.len())));
         };
         let header = u64::from_le_bytes(*header);
-        if header > MAX_HEADER.min(rest.len() as u64) {
+        if header > MAX_HEADER {
             return Err(foreign(format!(
-                "a header of {header} bytes, expected at most {MAX_HEADER}, in a file of {}",
-                self.bytes.len()
+                "a header of {header} bytes, expected at most {MAX_HEADER}"
+            )));
+        }
+        if header > rest.len() as u64 {
+            return Err(foreign(format!(
+                "a header of {header} bytes that ends after {}: the file was cut",
+                rest.len()
             )));
         }
         let (header, tensors) = rest.split_at(header as usize);
