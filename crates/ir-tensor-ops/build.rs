@@ -80,8 +80,12 @@ fn compile_for_this_machine() {
     }
     let compiled = build
         .clone()
-        // Without the library of that name: `kernels/accesses.cpp` is called before every access to memory.
+        // Without the library of that name: `kernels/accesses.cpp` is called before every access to memory. Clang leaves
+        // out those of more than 16 bytes, and what it makes a call of by itself.
         .flag("-fsanitize=thread")
+        .flag("-fno-builtin")
+        .flag_if_supported("-fno-vectorize")
+        .flag_if_supported("-fno-slp-vectorize")
         .file("kernels/kernels.cpp")
         .try_compile_intermediates()
         .and_then(|kernels| {

@@ -355,13 +355,15 @@ fn a_recording_within_a_recording_is_refused() {
 }
 
 #[test]
-fn while_operations_are_recorded_nothing_is_copied_and_no_memory_taken() {
+fn while_operations_wait_for_their_turn_nothing_is_copied_and_no_memory_taken() {
     for gpu in gpus() {
         let buffer = Buffer::from_slice(&gpu, &[1f32]).unwrap();
         buffer.fill(0.).unwrap();
         let refused = |asked: &dyn Fn() -> Result<(), Error>| {
             let error = gpu.record(asked).unwrap_err();
             assert!(error.to_string().contains("being recorded"), "{error}");
+            let error = gpu.beside(asked).unwrap_err();
+            assert!(error.to_string().contains("beside others"), "{error}");
         };
         refused(&|| Buffer::<f32>::new(&gpu, 1).map(drop));
         refused(&|| buffer.write(&[2.]));

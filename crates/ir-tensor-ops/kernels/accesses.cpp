@@ -1,5 +1,7 @@
 // How what a kernel does to memory comes to `races.h`: with `-fsanitize=thread` the compiler calls a function before every
-// access. Those of the library that belongs to it know nothing of a GPU, and these are in their place.
+// access. Those of the library that belongs to it know nothing of a GPU, and these are in their place. What a compiler makes
+// of memory that is copied or filled as a whole differs: GCC tells of it as of a range if the kernel assigns it, and not
+// if the kernel calls `memcpy` or `memset`, which ours do not; clang calls the functions below. `racing.cuh` tries both.
 
 #include "emulation.h"
 
@@ -14,8 +16,13 @@ void access(const void *address, size_t bytes, Kind kind) {
         address == &emulation::state)
         return;
     const Fiber &fiber = state->fibers[state->current];
-    Turn now{state->block_number, fiber.barriers, (uint16_t)state->current, fiber.warp_barriers};
+    Turn now{state->block_number, (uint16_t)state->current, fiber.barriers};
     state->races->access(now, at, bytes, kind);
+}
+
+void access(const Copy &copy) {
+    access(copy.from, 16, READ);
+    access(copy.to, 16, WRITE);
 }
 
 // Blocks and threads take turns, so that nothing is ever interrupted.
@@ -48,6 +55,12 @@ extern "C" void *__tsan_memcpy(void *to, const void *from, size_t bytes) {
     access(from, bytes, READ);
     access(to, bytes, WRITE);
     return memcpy(to, from, bytes);
+}
+
+extern "C" void *__tsan_memmove(void *to, const void *from, size_t bytes) {
+    access(from, bytes, READ);
+    access(to, bytes, WRITE);
+    return memmove(to, from, bytes);
 }
 
 extern "C" void *__tsan_memset(void *to, int value, size_t bytes) {

@@ -1,4 +1,4 @@
-// The scheduler of `emulation.h`, and the two functions by which the host reaches the kernels.
+// The scheduler of `emulation.h`, and the functions by which the host finds and launches kernels.
 
 #include "emulation.h"
 
@@ -12,12 +12,12 @@ void wait(Wait what) {
     if (_setjmp(fiber.place) == 0) _longjmp(state->scheduler, 1);
 }
 
-void pass_barrier(Wait what) {
-    wait(what);
+void pass_barrier() {
+    wait(BLOCK);
     Fiber &fiber = state->fibers[state->current];
-    what == BLOCK ? fiber.barriers++ : fiber.warp_barriers++;
+    fiber.barriers++;
     // What is under way may happen at any time.
-    for (const Copy &copy : fiber.copies) access(copy.to, 16, WRITE);
+    for (const Copy &copy : fiber.copies) access(copy);
 }
 
 // What a fiber runs: one thread of each block, for ever. The scheduler does not resume it at its end, until there is
@@ -75,7 +75,7 @@ static bool run_block(State &state, bool reverse) {
         fiber.copies.clear();
         fiber.groups = 0;
         fiber.turn = 0;
-        fiber.barriers = fiber.warp_barriers = 0;
+        fiber.barriers = 0;
     }
     for (;;) {
         for (unsigned turn = 0; turn < count; turn++) {
@@ -149,7 +149,7 @@ extern "C" size_t emulation_parameter(const char *name, size_t place) {
 // 0: done. 1: no kernel of this name. 2: threads wait for one another for ever. 3: too many threads. 4: an address that
 // is not aligned. 5: more shared memory used than there is. Races are looked for unless `races` is null, and stay with it.
 extern "C" int emulation_launch(const char *name, const unsigned grid[3], const unsigned block[3], size_t shared_bytes,
-                                void **arguments, int reverse, Races *races, const Moment *moment) {
+                                void **arguments, int reverse, Races *races, const Moment *moment) noexcept {
     auto found = kernels().find(name);
     if (found == kernels().end()) return 1;
     if (block[0] * block[1] * block[2] > MAX_THREADS) return 3;
@@ -166,7 +166,10 @@ extern "C" int emulation_launch(const char *name, const unsigned grid[3], const 
     state->misaligned = false;
     state->block_number = 0;
     state->races = races;
-    if (races) races->take((uintptr_t)state->shared, shared_bytes, false), races->begin(name, *moment);
+    if (races) {
+        races->take((uintptr_t)state->shared, shared_bytes, false);
+        races->begin(found->first.c_str(), *moment);
+    }
     int status = run_blocks(*state, shared, reverse);
     // Nothing else that is done in this thread is done by a kernel.
     state->races = nullptr;

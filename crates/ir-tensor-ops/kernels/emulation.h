@@ -57,9 +57,8 @@ struct Fiber {
     int groups = 0;
     // Which of the two places for what it gives is next.
     int turn = 0;
-    // Those that it has passed in this block.
-    uint32_t barriers = 0;
-    uint16_t warp_barriers = 0;
+    // Barriers that it has passed in this block.
+    uint16_t barriers = 0;
 };
 
 struct State {
@@ -85,11 +84,12 @@ extern thread_local State *state;
 
 void wait(Wait what);
 
-// Waits at a barrier of the block or of the warp.
-void pass_barrier(Wait what);
+// Waits at a barrier of the block.
+void pass_barrier();
 
-// The thread that runs does something to memory.
+// The thread that runs does something to memory, or a copy of its.
 void access(const void *address, size_t bytes, Kind kind);
+void access(const Copy &copy);
 
 int exchange_atomically(int *to, int value);
 
@@ -154,8 +154,7 @@ void apply(void (*kernel)(A...), void **arguments) {
 
 #define DYNAMIC_SHARED(name) unsigned char *name = emulation::state->shared
 
-inline void __syncthreads() { emulation::pass_barrier(emulation::BLOCK); }
-inline void __syncwarp(unsigned = 0xffffffff) { emulation::pass_barrier(emulation::WARP); }
+inline void __syncthreads() { emulation::pass_barrier(); }
 inline void __threadfence() {}
 
 namespace emulation {

@@ -54,11 +54,6 @@ void multiply(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1
     }
 }
 
-static void access(const Copy &copy) {
-    access(copy.from, 16, READ);
-    access(copy.to, 16, WRITE);
-}
-
 void begin_copy(void *to, const void *from) {
     Fiber &fiber = state->fibers[state->current];
     check_alignment(to);

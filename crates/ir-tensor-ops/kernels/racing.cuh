@@ -22,15 +22,6 @@ KERNEL(race_after_reading, (int *to, int sound)) {
     of_block[thread] = taken;
 }
 
-// A barrier of the warp orders its lanes.
-KERNEL(race_of_lanes, (int *to, int sound)) {
-    DYNAMIC_SHARED(shared);
-    int *room = (int *)shared, thread = threadIdx.x;
-    room[thread] = thread;
-    if (sound) __syncwarp();
-    to[blockIdx.x * RACERS + thread] = room[thread ^ 1];
-}
-
 // An exchange of registers orders nothing in memory, though the lanes meet.
 KERNEL(race_behind_an_exchange, (int *to, int sound)) {
     __shared__ int room[RACERS];
@@ -38,15 +29,6 @@ KERNEL(race_behind_an_exchange, (int *to, int sound)) {
     room[thread] = __shfl_xor_sync(0xffffffff, thread, 1);
     int met = __shfl_xor_sync(0xffffffff, thread, 2);
     to[blockIdx.x * RACERS + thread] = met + (sound ? 0 : room[thread ^ 1]);
-}
-
-// A barrier of the warp orders no other warp.
-KERNEL(race_of_warps, (int *to, int sound)) {
-    __shared__ int room[RACERS];
-    int thread = threadIdx.x;
-    room[thread] = thread;
-    __syncwarp();
-    to[blockIdx.x * RACERS + thread] = room[thread ^ (sound ? 1 : 32)];
 }
 
 KERNEL(race_of_blocks_that_write, (int *to, int sound)) {
@@ -73,6 +55,49 @@ KERNEL(race_for_a_mark, (int *to, int sound)) {
 KERNEL(race_of_a_mark, (int *to, int sound)) {
     atomicExch(to, 1);
     if (!sound) to[1 + threadIdx.x] = to[0];
+}
+
+// A mark that is cleared without a barrier before it is set: the first thread's own accesses are in order, and no others.
+KERNEL(race_to_clear_a_mark, (int *to, int sound)) {
+    if (threadIdx.x == 0 && (!sound || blockIdx.x == 0)) to[0] = 0;
+    if (sound) __syncthreads();
+    if (!sound || blockIdx.x == 0) atomicExch(to, 1);
+}
+
+// Memory that is filled by a loop, as compilers like to do by a call.
+KERNEL(race_to_clear, (int *to, int sound)) {
+    DYNAMIC_SHARED(shared);
+    int *room = (int *)shared;
+    int begin = threadIdx.x % 32 * 2, end = begin + (sound ? 2 : 3);
+    for (int i = begin; i < end && threadIdx.x < 31; i++) room[i] = 0;
+    if (threadIdx.x == 0) to[blockIdx.x] = room[0];
+}
+
+// Memory that is assigned in pieces of 32 bytes.
+struct Large {
+    float4 words[2];
+};
+
+KERNEL(race_of_pieces, (int *to, int sound)) {
+    __shared__ Large room[RACERS / 8];
+    int thread = threadIdx.x;
+    if (thread % 8 != 0) return;
+    Large *from = (Large *)(to + blockIdx.x * RACERS + thread);
+    room[sound ? thread / 8 : 0] = *from;
+    *from = room[sound ? thread / 8 : 0];
+}
+
+// What a copy is on its way from is written behind a barrier that it was not waited for.
+KERNEL(race_with_a_copy, (int *to, int sound)) {
+    DYNAMIC_SHARED(shared);
+    int thread = threadIdx.x, *of_block = to + blockIdx.x * RACERS;
+    if (thread < RACERS / 4) begin_copy(shared + 16 * thread, of_block + 4 * thread);
+    end_group();
+    if (sound) wait_for_groups<0>();
+    __syncthreads();
+    of_block[RACERS - 1 - thread] = thread;
+    __syncthreads();
+    if (!sound) wait_for_groups<0>();
 }
 
 // A copy is done when its thread has waited for it, and is then to be seen behind a barrier.

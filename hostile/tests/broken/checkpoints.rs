@@ -42,9 +42,7 @@ pub(crate) const CASES: &[Case] = &[
     case(
         "checkpoint, a header of 2⁶⁴ − 1 bytes",
         |to| put(to, FILE, [0xff; 100]),
-        &[
-            "found a header of 18446744073709551615 bytes, expected at most 16777216",
-        ],
+        &["found a header of 18446744073709551615 bytes, expected at most 16777216"],
     ),
     case(
         "checkpoint, a header longer than the file",

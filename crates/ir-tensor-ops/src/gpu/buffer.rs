@@ -51,9 +51,9 @@ impl<T: Element> Buffer<T> {
     /// Room for `length` numbers that may hold anything.
     ///
     /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) if there is not as much memory, or while operations are recorded.
+    /// [`Error::Gpu`](crate::Error::Gpu) if there is not as much memory, or while operations are recorded or asked for beside others.
     pub fn new(gpu: &Gpu, length: usize) -> Result<Self> {
-        gpu.not_recording("taking memory")?;
+        gpu.in_turn("taking memory")?;
         let allocation = gpu.backend().allocate(length * size_of::<T>())?;
         Ok(Self {
             gpu: gpu.clone(),
@@ -133,10 +133,10 @@ impl<T: Element> Buffer<T> {
     /// Overwrites it with as many numbers of the host.
     ///
     /// # Errors
-    /// `Shape` if they are more or fewer; [`Error::Gpu`](crate::Error::Gpu), also while operations are recorded.
+    /// `Shape` if they are more or fewer; [`Error::Gpu`](crate::Error::Gpu), also while operations are recorded or asked for beside others.
     pub fn write(&self, values: &[T]) -> Result<()> {
         self.check_length("Buffer::write", "values", values.len())?;
-        self.gpu.not_recording("copying to the device")?;
+        self.gpu.in_turn("copying to the device")?;
         if values.is_empty() {
             return Ok(());
         }
@@ -148,10 +148,10 @@ impl<T: Element> Buffer<T> {
     /// Overwrites `values` with the numbers, once all work so far is done.
     ///
     /// # Errors
-    /// `Shape` if it has not as many places; [`Error::Gpu`](crate::Error::Gpu), also while operations are recorded.
+    /// `Shape` if it has not as many places; [`Error::Gpu`](crate::Error::Gpu), also while operations are recorded or asked for beside others.
     pub fn read(&self, values: &mut [T]) -> Result<()> {
         self.check_length("Buffer::read", "values", values.len())?;
-        self.gpu.not_recording("copying from the device")?;
+        self.gpu.in_turn("copying from the device")?;
         self.gpu.join()?;
         if values.is_empty() {
             return self.gpu.wait();

@@ -1,6 +1,7 @@
 //! What carries out the steps: memory between fences, two queues, and the order of what is in them.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::native::{self, Moment, Races};
 use super::{Step, failed, lock};
@@ -15,35 +16,112 @@ const FENCE_WORDS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Machine {
     pieces: Arc<Mutex<Pieces>>,
-    queues: Mutex<Queues>,
+    /// Launches and copies so far.
+    count: u32,
+    /// The last one of either queue.
+    last: [u32; 2],
+    /// For either queue, the last one of the other that it has waited for.
+    awaited: [u32; 2],
     /// The threads of a block take turns from the last to the first, and what goes on beside happens as late as it may.
     reverse: bool,
+    /// What has yet to happen.
+    late: Vec<(Launch, Moment)>,
+    /// Races are the same in either order, and looked for in one.
+    races: Option<Races>,
 }
 
 /// Address and bytes of each piece of memory.
 #[derive(Debug, Default)]
 struct Pieces {
     used: Vec<(Address, usize)>,
-    /// Since [`Queues::races`] last heard of it.
+    /// Since the machine last looked.
     given_back: Vec<(Address, usize)>,
 }
 
-/// What was asked for so far.
-#[derive(Debug, Default)]
-struct Queues {
-    /// Launches and copies.
-    count: u32,
-    /// The last launch of either queue.
-    last: [u32; 2],
-    /// For either queue, the last launch of the other that it has waited for.
-    awaited: [u32; 2],
-    /// What goes beside and has yet to happen.
-    late: Vec<(Launch, Moment)>,
-    /// What looks for races.
-    races: Option<Races>,
-}
+impl Machine {
+    pub(super) fn new(reverse: bool) -> Self {
+        Self {
+            pieces: Arc::default(),
+            count: 0,
+            last: [0; 2],
+            awaited: [0; 2],
+            reverse,
+            late: Vec::new(),
+            races: (!reverse).then(Races::default),
+        }
+    }
 
-impl Queues {
+    pub(super) fn allocate(&mut self, bytes: usize) -> Allocation {
+        // All ones is not a number, as f32 and as bf16: what is read before it is written shows.
+        let mut words = vec![u64::MAX; bytes.div_ceil(8) + 2 * FENCE_WORDS];
+        let last = words.len() - FENCE_WORDS;
+        words[..FENCE_WORDS].fill(FENCE);
+        words[last..].fill(FENCE);
+        let pieces = Arc::clone(&self.pieces);
+        let piece = Piece { words, pieces };
+        let address = piece.address();
+        lock(&self.pieces).used.push((address, bytes));
+        self.take_back();
+        if let Some(races) = &mut self.races {
+            races.take(address, bytes);
+        }
+        Allocation {
+            address,
+            owner: Box::new(piece),
+        }
+    }
+
+    /// What was given back may become anything.
+    fn take_back(&mut self) {
+        let given_back = std::mem::take(&mut lock(&self.pieces).given_back);
+        let Some(races) = &mut self.races else { return };
+        for (address, bytes) in given_back {
+            races.give_back(address, bytes);
+        }
+    }
+
+    /// Carries out the steps, of which nothing else comes in between. `done` hears how long each launch took.
+    pub(super) fn carry_out(
+        &mut self,
+        steps: &[Step],
+        mut done: impl FnMut(&Launch, Duration),
+    ) -> Result<()> {
+        let carried_out = steps.iter().try_for_each(|step| match step {
+            Step::Fork => {
+                self.awaited[1] = self.last[0];
+                Ok(())
+            }
+            Step::Join => self.join(),
+            Step::Launch { launch, beside } => {
+                let start = Instant::now();
+                self.launch(launch, *beside)?;
+                done(launch, start.elapsed());
+                Ok(())
+            }
+        });
+        // What would have ordered the rest may be among what is left out.
+        carried_out.inspect_err(|_| {
+            self.late.clear();
+            self.awaited = [self.last[1], self.last[0]];
+        })
+    }
+
+    fn launch(&mut self, launch: &Launch, beside: bool) -> Result<()> {
+        let moment = self.next(beside);
+        if self.reverse && beside {
+            self.late.push((launch.clone(), moment));
+            return Ok(());
+        }
+        self.run(launch, moment)
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.awaited[0] = self.last[1];
+        let late = std::mem::take(&mut self.late);
+        late.iter()
+            .try_for_each(|(launch, moment)| self.run(launch, *moment))
+    }
+
     /// Of a launch or copy that is asked for now.
     fn next(&mut self, beside: bool) -> Moment {
         let queue = usize::from(beside);
@@ -55,79 +133,29 @@ impl Queues {
             awaited: self.awaited[queue],
         }
     }
-}
 
-impl Machine {
-    pub(super) fn new(reverse: bool) -> Self {
-        // Races are the same in either order: one device looks for them.
-        let races = (!reverse).then(Races::default);
-        Self {
-            pieces: Arc::default(),
-            queues: Mutex::new(Queues {
-                races,
-                ..Queues::default()
-            }),
-            reverse,
-        }
+    /// # Safety
+    /// There are as many bytes.
+    pub(super) unsafe fn write(&mut self, to: Address, from: &[u8]) -> Result<()> {
+        self.host_accesses(to, from.len(), true)?;
+        // SAFETY: the caller says that the memory is there.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
+        Ok(())
     }
 
-    pub(super) fn allocate(&self, bytes: usize) -> Allocation {
-        // All ones is not a number, as f32 and as bf16: what is read before it is written shows.
-        let mut words = vec![u64::MAX; bytes.div_ceil(8) + 2 * FENCE_WORDS];
-        let last = words.len() - FENCE_WORDS;
-        words[..FENCE_WORDS].fill(FENCE);
-        words[last..].fill(FENCE);
-        let pieces = Arc::clone(&self.pieces);
-        let piece = Piece { words, pieces };
-        let address = piece.address();
-        lock(&self.pieces).used.push((address, bytes));
-        let races = &mut lock(&self.queues).races;
-        self.give_back(races.as_mut());
-        if let Some(races) = races {
-            races.take(address, bytes, true);
-        }
-        Allocation {
-            address,
-            owner: Box::new(piece),
-        }
-    }
-
-    /// What was given back may become anything.
-    fn give_back(&self, races: Option<&mut Races>) {
-        let given_back = std::mem::take(&mut lock(&self.pieces).given_back);
-        let Some(races) = races else { return };
-        for (address, bytes) in given_back {
-            races.take(address, bytes, false);
-        }
-    }
-
-    pub(super) fn carry_out(&self, step: Step) -> Result<()> {
-        let mut queues = lock(&self.queues);
-        match step {
-            Step::Fork => queues.awaited[1] = queues.last[0],
-            Step::Join => {
-                queues.awaited[0] = queues.last[1];
-                for (launch, moment) in std::mem::take(&mut queues.late) {
-                    self.run(&launch, moment, queues.races.as_mut())?;
-                }
-            }
-            Step::Launch { launch, beside } => {
-                let moment = queues.next(beside);
-                if self.reverse && beside {
-                    queues.late.push((launch, moment));
-                } else {
-                    self.run(&launch, moment, queues.races.as_mut())?;
-                }
-            }
-        }
+    /// # Safety
+    /// There are as many bytes.
+    pub(super) unsafe fn read(&mut self, from: Address, to: &mut [u8]) -> Result<()> {
+        self.host_accesses(from, to.len(), false)?;
+        // SAFETY: the caller says that the memory is there.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
     /// The host copies, behind all that does not go beside.
-    pub(super) fn host_accesses(&self, at: Address, bytes: usize, writes: bool) -> Result<()> {
-        let mut queues = lock(&self.queues);
-        let moment = queues.next(false);
-        let Some(races) = &mut queues.races else {
+    fn host_accesses(&mut self, at: Address, bytes: usize, writes: bool) -> Result<()> {
+        let moment = self.next(false);
+        let Some(races) = &mut self.races else {
             return Ok(());
         };
         races.host_accesses(at, bytes, writes, moment);
@@ -138,16 +166,16 @@ impl Machine {
     }
 
     /// Runs a kernel to its end.
-    fn run(&self, launch: &Launch, moment: Moment, mut races: Option<&mut Races>) -> Result<()> {
-        self.give_back(races.as_deref_mut());
-        native::launch(launch, self.reverse, races.as_deref_mut(), moment)
+    fn run(&mut self, launch: &Launch, moment: Moment) -> Result<()> {
+        self.take_back();
+        native::launch(launch, self.reverse, self.races.as_mut(), moment)
             .and_then(|()| self.check_fences())
             .map_err(|reason| failed(&launch.kernel, &reason))?;
-        let Some(race) = races.and_then(Races::found) else {
+        let Some(race) = self.races.as_mut().and_then(Races::found) else {
             return Ok(());
         };
         let place = self.place(launch, race.address);
-        Err(failed(&launch.kernel, &format!("{place}: {}", race.reason)))
+        Err(failed(&launch.kernel, &format!("{place}, {}", race.reason)))
     }
 
     /// Where an address leads that a kernel has used.

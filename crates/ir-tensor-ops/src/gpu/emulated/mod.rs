@@ -7,7 +7,6 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use candle_core::{Device, Storage, Tensor};
 
@@ -15,20 +14,18 @@ use super::backend::{Address, Allocation, Backend, Launch, Recording};
 use crate::error::{Error, Result};
 use machine::Machine;
 
-/// A device that carries out everything at once.
+/// A device that carries out what it is asked for at once, unless it is made to do what goes on beside late.
 #[derive(Debug)]
 pub(super) struct Emulated {
-    machine: Arc<Machine>,
+    machine: Arc<Mutex<Machine>>,
     /// Whether launches go beside.
     beside: AtomicBool,
     /// What was asked for since [`Backend::begin_capture`].
-    recorded: Mutex<Option<Vec<Step>>>,
-    /// Whether it is timed.
-    timed: AtomicBool,
+    recorder: Mutex<Option<Recorder>>,
 }
 
 /// What a device is asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Step {
     Launch {
         launch: Launch,
@@ -40,22 +37,27 @@ enum Step {
     Join,
 }
 
+#[derive(Debug)]
+struct Recorder {
+    steps: Vec<Step>,
+    timed: bool,
+}
+
 impl Emulated {
     pub(super) fn new(reverse: bool) -> Self {
         Self {
-            machine: Arc::new(Machine::new(reverse)),
+            machine: Arc::new(Mutex::new(Machine::new(reverse))),
             beside: AtomicBool::new(false),
-            recorded: Mutex::default(),
-            timed: AtomicBool::new(false),
+            recorder: Mutex::default(),
         }
     }
 
     fn ask(&self, step: Step) -> Result<()> {
-        if let Some(recorded) = &mut *lock(&self.recorded) {
-            recorded.push(step);
+        if let Some(recorder) = &mut *lock(&self.recorder) {
+            recorder.steps.push(step);
             return Ok(());
         }
-        self.machine.carry_out(step)
+        lock(&self.machine).carry_out(&[step], |_, _| ())
     }
 }
 
@@ -80,21 +82,17 @@ impl Backend for Emulated {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Allocation> {
-        Ok(self.machine.allocate(bytes))
+        Ok(lock(&self.machine).allocate(bytes))
     }
 
     unsafe fn write(&self, to: Address, from: &[u8]) -> Result<()> {
-        self.machine.host_accesses(to, from.len(), true)?;
         // SAFETY: the caller says that the memory is there.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
-        Ok(())
+        unsafe { lock(&self.machine).write(to, from) }
     }
 
     unsafe fn read(&self, from: Address, to: &mut [u8]) -> Result<()> {
-        self.machine.host_accesses(from, to.len(), false)?;
         // SAFETY: the caller says that the memory is there.
-        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
-        Ok(())
+        unsafe { lock(&self.machine).read(from, to) }
     }
 
     /// No tensor lies here.
@@ -115,9 +113,15 @@ impl Backend for Emulated {
         Ok(())
     }
 
+    /// As on a GPU, nothing goes beside what is timed.
     fn begin_beside(&self) -> Result<()> {
+        let is_timed = |recorder: &Recorder| recorder.timed;
+        if lock(&self.recorder).as_ref().is_some_and(is_timed) {
+            return Ok(());
+        }
+        self.ask(Step::Fork)?;
         self.beside.store(true, Ordering::Relaxed);
-        self.ask(Step::Fork)
+        Ok(())
     }
 
     fn end_beside(&self) {
@@ -129,17 +133,18 @@ impl Backend for Emulated {
     }
 
     fn begin_capture(&self, timed: bool) -> Result<()> {
-        self.timed.store(timed, Ordering::Relaxed);
-        *lock(&self.recorded) = Some(Vec::new());
+        let steps = Vec::new();
+        *lock(&self.recorder) = Some(Recorder { steps, timed });
         Ok(())
     }
 
     fn end_capture(&self) -> Result<Box<dyn Recording>> {
-        let steps = lock(&self.recorded).take().unwrap_or_default();
+        let Some(recorder) = lock(&self.recorder).take() else {
+            return Err(failed("end a recording", "none was begun"));
+        };
         Ok(Box::new(Recorded {
-            steps,
+            recorder,
             machine: Arc::clone(&self.machine),
-            timed: self.timed.load(Ordering::Relaxed),
             times: Mutex::default(),
         }))
     }
@@ -148,26 +153,22 @@ impl Backend for Emulated {
 /// Steps, to be carried out one after another.
 #[derive(Debug)]
 struct Recorded {
-    steps: Vec<Step>,
-    machine: Arc<Machine>,
-    timed: bool,
+    recorder: Recorder,
+    machine: Arc<Mutex<Machine>>,
     /// Each kernel with its milliseconds of the last time, if it is timed.
     times: Mutex<Vec<(String, f32)>>,
 }
 
 impl Recording for Recorded {
     unsafe fn launch(&self) -> Result<()> {
+        let Recorder { steps, timed } = &self.recorder;
         let mut times = Vec::new();
-        for step in &self.steps {
-            let start = Instant::now();
-            self.machine.carry_out(step.clone())?;
-            if let Step::Launch { launch, .. } = step {
-                times.push((launch.kernel.clone(), 1e3 * start.elapsed().as_secs_f32()));
+        lock(&self.machine).carry_out(steps, |launch, time| {
+            if *timed {
+                times.push((launch.kernel.clone(), 1e3 * time.as_secs_f32()));
             }
-        }
-        if self.timed {
-            *lock(&self.times) = times;
-        }
+        })?;
+        *lock(&self.times) = times;
         Ok(())
     }
 

@@ -47,11 +47,16 @@ impl Drop for Races {
 }
 
 impl Races {
-    /// There is new memory here, which is the device's, or else a block's.
-    pub(super) fn take(&mut self, address: Address, bytes: usize, of_device: bool) {
-        let of_device = c_int::from(of_device);
+    /// The device has new memory here.
+    pub(super) fn take(&mut self, address: Address, bytes: usize) {
         // SAFETY: the object is there; the address is only a number.
-        unsafe { emulation_take(self.0.as_ptr(), address as usize, bytes, of_device) };
+        unsafe { emulation_take(self.0.as_ptr(), address as usize, bytes) };
+    }
+
+    /// What the device had here may become anything.
+    pub(super) fn give_back(&mut self, address: Address, bytes: usize) {
+        // SAFETY: the object is there; the address is only a number.
+        unsafe { emulation_give_back(self.0.as_ptr(), address as usize, bytes) };
     }
 
     /// The host reads or writes.
@@ -68,7 +73,7 @@ impl Races {
         }
     }
 
-    /// The first race since the last call.
+    /// The first race of the last launch or copy.
     pub(super) fn found(&mut self) -> Option<Race> {
         let mut text = [0u8; 256];
         let mut address = 0usize;
@@ -150,7 +155,8 @@ unsafe extern "C" {
     ) -> c_int;
     fn emulation_races() -> *mut c_void;
     fn emulation_no_races(races: *mut c_void);
-    fn emulation_take(races: *mut c_void, address: usize, bytes: usize, shared_by_blocks: c_int);
+    fn emulation_take(races: *mut c_void, address: usize, bytes: usize);
+    fn emulation_give_back(races: *mut c_void, address: usize, bytes: usize);
     fn emulation_copy(
         races: *mut c_void,
         address: usize,
@@ -159,7 +165,7 @@ unsafe extern "C" {
         when: *const Moment,
     );
     fn emulation_race(
-        races: *mut c_void,
+        races: *const c_void,
         text: *mut c_char,
         room: usize,
         address: *mut usize,
