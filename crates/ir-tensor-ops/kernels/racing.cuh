@@ -12,7 +12,7 @@ KERNEL(race_of_threads, (int *to, int sound)) {
     to[blockIdx.x * RACERS + thread] = room[(thread + 32) % RACERS];
 }
 
-// The same in memory that blocks share and in the next place round: what was read is overwritten.
+// In memory that blocks share: a thread overwrites what one of the other warp reads.
 KERNEL(race_after_reading, (int *to, int sound)) {
     int *of_block = to + blockIdx.x * RACERS, thread = threadIdx.x;
     of_block[thread] = thread;

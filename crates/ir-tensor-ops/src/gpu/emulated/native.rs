@@ -1,4 +1,4 @@
-//! The functions of `kernels/emulation.cpp`.
+//! The functions by which the host reaches the emulation: those of `kernels/emulation.cpp` and `kernels/races.cpp`.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::{NonNull, null_mut};
@@ -141,7 +141,6 @@ pub(super) fn launch(
 }
 
 unsafe extern "C" {
-    // See `kernels/emulation.cpp`.
     fn emulation_parameter(name: *const c_char, place: usize) -> usize;
     fn emulation_launch(
         name: *const c_char,
