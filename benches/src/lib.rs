@@ -3,6 +3,8 @@
 #[cfg(any(feature = "cuda", feature = "emulation"))]
 pub mod compare;
 pub mod gpu_roofline;
+#[cfg(any(feature = "cuda", feature = "emulation"))]
+pub mod gpu_run;
 pub mod peak;
 pub mod record;
 pub mod roofline;

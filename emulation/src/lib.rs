@@ -16,11 +16,20 @@ pub fn gpus() -> Vec<Gpu> {
     }
 }
 
-/// The emulated devices, whose threads take turns in opposite orders; the first looks for races. Empty, with a line on stderr, where there
-/// was no C++ compiler: the tests then have nothing to run on.
+/// The emulated devices, whose threads take turns in opposite orders; the first looks for races. Where `IR_PTX` names a file
+/// that CUDA's compiler made of the kernels, one that runs that file instead. Empty, with a line on stderr, where there was no C++
+/// compiler: the tests then have nothing to run on.
+///
+/// # Panics
+/// If there is no such file, or nothing that can be run.
 #[cfg(not(feature = "cuda"))]
 #[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 pub fn gpus() -> Vec<Gpu> {
+    if let Some(path) = std::env::var_os("IR_PTX") {
+        let ptx = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        return vec![Gpu::interpreted(&ptx).unwrap_or_else(|error| panic!("{error}"))];
+    }
     let found = [Gpu::emulated(), Gpu::emulated_in_reverse()];
     let found: Vec<Gpu> = found.into_iter().filter_map(Result::ok).collect();
     if found.is_empty() {

@@ -11,24 +11,17 @@
 //!
 //! Called as `gpu compare NETWORK BATCH f32|bf16`, it takes one training pass there and one on the CPU instead and prints how far they are
 //! apart ([`ir_benches::compare`]); too far is an error.
-//!
-//! A run is an epoch as `ir train` has it: it begins with the order of the samples on its way to the device, every step
-//! takes its images from those that lie there, and it ends when the host knows what the last step came to.
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 
-use std::ops::ControlFlow;
-use std::time::Instant;
-
 use ir_benches::compare::{Differences, compare};
-use ir_benches::worker::{Result, Steps, serve};
-use ir_data::{BatchOptions, IMAGE, Loader, Normalization, Split};
-use ir_models::{Architecture, ResNet, Schedule, Sgd, Trainer, TrainingSettings, gpu};
+use ir_benches::gpu_run::Run;
+use ir_benches::worker::{Result, serve};
+use ir_models::Architecture;
 use ir_tensor_ops::gpu::{Gpu, Precision};
-use ir_tensor_ops::random;
-use rand::RngCore;
 use serde::Deserialize;
 
+/// Of the networks that are compared.
 const CLASSES: usize = 10;
 
 /// The first line.
@@ -77,71 +70,10 @@ fn serve_runs() -> Result<()> {
     serve(|task: Task| {
         let gpu = Gpu::open(0)?;
         gpu.time_recordings(task.timed);
-        Run::new(&gpu, &task)
-    })
-}
-
-/// A training on images without order.
-struct Run {
-    trainer: gpu::Trainer,
-    images: Loader,
-}
-
-impl Run {
-    fn new(gpu: &Gpu, task: &Task) -> Result<Self> {
-        let samples = task.batch * task.steps;
-        let mut bytes = vec![0; samples * IMAGE];
-        random::stream(1, 0, 0, 0).fill_bytes(&mut bytes);
-        let labels = (0..samples).map(|sample| (sample % CLASSES) as u8);
-        let split = Split::new(bytes, labels.collect())?;
-        let normalization = Normalization {
-            mean: [0.5; 3],
-            std: [0.25; 3],
-        };
-        let options = BatchOptions::training(task.batch, 0, normalization);
-        let images = Loader::new(split, options)?;
-        let network = ResNet::initialize(&Architecture::named(&task.network, CLASSES)?, 0)?;
-        // So small a rate that the loss stays finite however often a batch is seen.
-        let settings = TrainingSettings {
-            schedule: Schedule::constant(1e-6),
-            sgd: Sgd::default(),
-        };
-        let trainer = Trainer::new(network, settings)?;
-        let resident = gpu::TrainingImages {
-            images: images.resident_images(gpu)?,
-            order: images.resident_order(gpu)?,
-            samples: images.samples(),
-            batch_size: task.batch,
-        };
         let precision = match task.precision {
             Type::F32 => Precision::F32,
             Type::Bf16 => Precision::Bf16,
         };
-        let trainer = gpu::Trainer::new(gpu, trainer, resident, precision)?;
-        Ok(Self { trainer, images })
-    }
-}
-
-impl Steps for Run {
-    fn instruction_set(&self) -> String {
-        self.trainer.gpu().name()
-    }
-
-    fn step(&mut self) -> Result<f64> {
-        let start = Instant::now();
-        let epoch = self.trainer.position().epoch;
-        let (samples, changes) = self.images.resident_epoch(epoch as u64);
-        let finished = self
-            .trainer
-            .epoch(&samples, &changes, |_| ControlFlow::Continue(()))?;
-        finished.ok_or("the epoch did not end")?;
-        Ok(1e3 * start.elapsed().as_secs_f64() / self.images.batches() as f64)
-    }
-
-    fn kernels(&self) -> Result<Vec<(String, f64)>> {
-        let kernels = self.trainer.step_times()?.into_iter();
-        Ok(kernels
-            .map(|time| (time.kernel, time.milliseconds))
-            .collect())
-    }
+        Run::new(&gpu, &task.network, task.batch, task.steps, precision)
+    })
 }

@@ -65,10 +65,10 @@ impl Argument {
         self.bytes.as_ptr().cast_mut().cast()
     }
 
-    /// The address that it holds.
-    #[cfg(feature = "cuda")]
-    pub(super) fn held_address(&self) -> Address {
-        Address::from_ne_bytes(self.bytes)
+    /// The number or the address that it holds, with zeros behind one of fewer bytes.
+    #[cfg(any(feature = "cuda", emulation))]
+    pub(super) fn bits(&self) -> u64 {
+        u64::from_ne_bytes(self.bytes)
     }
 
     /// The memory that it leads to.
@@ -167,6 +167,12 @@ pub(super) trait Backend: Any + Debug + Send + Sync {
 
     /// What was recorded.
     fn end_capture(&self) -> Result<Box<dyn Recording>>;
+
+    /// What each kernel has done so far, by its name, if it is counted.
+    #[cfg(feature = "emulation")]
+    fn counts(&self) -> Vec<(String, super::Counts)> {
+        Vec::new()
+    }
 }
 
 /// A sequence of launches that can be carried out again and again.

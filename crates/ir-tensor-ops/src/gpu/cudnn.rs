@@ -459,7 +459,7 @@ const ZERO: *const c_void = (&0f32 as *const f32).cast();
 
 /// The address that an argument holds.
 fn pointer(argument: &Argument) -> *mut c_void {
-    argument.held_address() as *mut c_void
+    argument.bits() as *mut c_void
 }
 
 /// The backend of a GPU that is one.

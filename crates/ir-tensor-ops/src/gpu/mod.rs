@@ -12,12 +12,16 @@ mod backend;
 mod buffer;
 mod classifier;
 mod convolution;
+#[cfg(feature = "emulation")]
+mod counts;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "cuda")]
 mod cudnn;
 #[cfg(emulation)]
 mod emulated;
+#[cfg(feature = "emulation")]
+mod emulation;
 mod images;
 mod map;
 mod norm;
@@ -35,6 +39,8 @@ use backend::{Allocation, Argument, Backend, Launch, Recording};
 pub use buffer::{Buffer, Element};
 pub use classifier::{Linear, Losses};
 pub use convolution::Convolution;
+#[cfg(feature = "emulation")]
+pub use counts::Counts;
 #[cfg(feature = "cuda")]
 pub use cudnn::{CudnnConvolution, Seconds};
 pub use images::{EpochOrder, ResidentImages};
@@ -123,41 +129,6 @@ impl Gpu {
     #[cfg(feature = "cuda")]
     pub fn new(device: &candle_core::Device) -> Result<Self> {
         Ok(Self::on(cuda::Cuda::new(device)?))
-    }
-
-    /// An emulation on the CPU, for tests. An operation, or the recording that it is in, fails if two accesses to one place, one of
-    /// which writes and not both of which are atomic, have no order: those of two threads without a barrier between them, of two blocks,
-    /// or of an operation and another beside it that was not joined. What was computed until then is not to be relied on. For each byte
-    /// of the device's memory that is used this takes 32 of the host's.
-    ///
-    /// # Errors
-    /// [`Error::Gpu`](crate::Error::Gpu) if there was no C++ compiler when this crate was built.
-    #[cfg(feature = "emulation")]
-    pub fn emulated() -> Result<Self> {
-        Self::emulation(false)
-    }
-
-    /// An emulation in which the threads of a block run in the opposite order between two barriers, and operations beside others
-    /// as late as they may. It looks for no races; where a barrier or a join is missing, the result may be another one.
-    ///
-    /// # Errors
-    /// As [`Gpu::emulated`].
-    #[cfg(feature = "emulation")]
-    pub fn emulated_in_reverse() -> Result<Self> {
-        Self::emulation(true)
-    }
-
-    #[cfg(emulation)]
-    fn emulation(reverse: bool) -> Result<Self> {
-        Ok(Self::on(emulated::Emulated::new(reverse)))
-    }
-
-    #[cfg(all(feature = "emulation", not(emulation)))]
-    fn emulation(_: bool) -> Result<Self> {
-        Err(crate::Error::Gpu {
-            action: "starting an emulated GPU".into(),
-            reason: "no C++ compiler was found when this was built".into(),
-        })
     }
 
     fn on(backend: impl Backend) -> Self {

@@ -1,17 +1,39 @@
 //! What carries out the steps: memory between fences, two queues, and the order of what is in them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::native::{self, Moment, Races};
+use super::ptx::Module;
 use super::{Step, failed, lock};
 use crate::error::Result;
+use crate::gpu::Counts;
 use crate::gpu::backend::{Address, Allocation, Launch};
 
 /// The words on either side of a piece of memory; a kernel that changes them has left it.
 const FENCE: u64 = 0xFE4C_E5FE_4CE5_FE4C;
-/// Their number: 64 bytes, so that what lies between them is as aligned as on a GPU.
+/// Their number.
 const FENCE_WORDS: usize = 8;
+
+/// As much memory as a GPU aligns a piece to.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(256))]
+struct Line([u64; LINE_WORDS]);
+
+const LINE_WORDS: usize = 32;
+
+/// In which form the kernels are run.
+#[derive(Debug)]
+pub(in crate::gpu) enum Code {
+    /// As this machine's compiler makes them from their source. Races are looked for.
+    Source,
+    /// Likewise, but the threads of a block take turns from the last to the first, and what goes on beside happens as late
+    /// as it may. Races are the same in either order, and looked for in one.
+    SourceInReverse,
+    /// As CUDA's compiler makes them.
+    Assembly(Module),
+}
 
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -22,12 +44,12 @@ pub(super) struct Machine {
     last: [u32; 2],
     /// For either queue, the last one of the other that it has waited for.
     awaited: [u32; 2],
-    /// The threads of a block take turns from the last to the first, and what goes on beside happens as late as it may.
-    reverse: bool,
+    code: Code,
     /// What has yet to happen.
     late: Vec<(Launch, Moment)>,
-    /// Races are the same in either order, and looked for in one.
     races: Option<Races>,
+    /// Of each kernel.
+    counts: BTreeMap<String, Counts>,
 }
 
 /// Address and bytes of each piece of memory.
@@ -39,26 +61,30 @@ struct Pieces {
 }
 
 impl Machine {
-    pub(super) fn new(reverse: bool) -> Self {
+    pub(super) fn new(code: Code) -> Self {
         Self {
             pieces: Arc::default(),
             count: 0,
             last: [0; 2],
             awaited: [0; 2],
-            reverse,
             late: Vec::new(),
-            races: (!reverse).then(Races::default),
+            races: matches!(code, Code::Source).then(Races::default),
+            counts: BTreeMap::new(),
+            code,
         }
     }
 
     pub(super) fn allocate(&mut self, bytes: usize) -> Allocation {
         // All ones is not a number, as f32 and as bf16: what is read before it is written shows.
-        let mut words = vec![u64::MAX; bytes.div_ceil(8) + 2 * FENCE_WORDS];
-        let last = words.len() - FENCE_WORDS;
-        words[..FENCE_WORDS].fill(FENCE);
-        words[last..].fill(FENCE);
+        let words = bytes.div_ceil(8);
+        let behind = (words + FENCE_WORDS).div_ceil(LINE_WORDS);
+        let mut lines = vec![Line([u64::MAX; LINE_WORDS]); 1 + behind];
+        for word in words..words + FENCE_WORDS {
+            lines[1 + word / LINE_WORDS].0[word % LINE_WORDS] = FENCE;
+        }
+        lines[0].0[LINE_WORDS - FENCE_WORDS..].fill(FENCE);
         let pieces = Arc::clone(&self.pieces);
-        let piece = Piece { words, pieces };
+        let piece = Piece { lines, pieces };
         let address = piece.address();
         lock(&self.pieces).used.push((address, bytes));
         self.take_back();
@@ -108,7 +134,7 @@ impl Machine {
 
     fn launch(&mut self, launch: &Launch, beside: bool) -> Result<()> {
         let moment = self.next(beside);
-        if self.reverse && beside {
+        if beside && matches!(self.code, Code::SourceInReverse) {
             self.late.push((launch.clone(), moment));
             return Ok(());
         }
@@ -168,14 +194,31 @@ impl Machine {
     /// Runs a kernel to its end.
     fn run(&mut self, launch: &Launch, moment: Moment) -> Result<()> {
         self.take_back();
-        native::launch(launch, self.reverse, self.races.as_mut(), moment)
-            .and_then(|()| self.check_fences())
+        let done = match &self.code {
+            Code::Source => native::launch(launch, false, self.races.as_mut(), moment),
+            Code::SourceInReverse => native::launch(launch, true, None, moment),
+            Code::Assembly(module) => {
+                let memory = lock(&self.pieces).used.clone();
+                module.launch(launch, &memory).map(|counts| {
+                    *self.counts.entry(launch.kernel.clone()).or_default() += counts;
+                })
+            }
+        };
+        done.and_then(|()| self.check_fences())
             .map_err(|reason| failed(&launch.kernel, &reason))?;
         let Some(race) = self.races.as_mut().and_then(Races::found) else {
             return Ok(());
         };
         let place = self.place(launch, race.address);
         Err(failed(&launch.kernel, &format!("{place}, {}", race.reason)))
+    }
+
+    /// What each kernel has done so far, if it is counted.
+    pub(super) fn counts(&self) -> Vec<(String, Counts)> {
+        let counts = self.counts.iter();
+        counts
+            .map(|(kernel, &counts)| (kernel.clone(), counts))
+            .collect()
     }
 
     /// Where an address leads that a kernel has used.
@@ -222,13 +265,14 @@ impl Machine {
 /// A piece of memory between its fences.
 #[derive(Debug)]
 struct Piece {
-    words: Vec<u64>,
+    /// The first ends in a fence, and what the piece is of begins with the second.
+    lines: Vec<Line>,
     pieces: Arc<Mutex<Pieces>>,
 }
 
 impl Piece {
     fn address(&self) -> Address {
-        self.words.as_ptr().wrapping_add(FENCE_WORDS) as Address
+        self.lines.as_ptr().wrapping_add(1) as Address
     }
 }
 

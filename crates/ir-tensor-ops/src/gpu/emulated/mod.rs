@@ -2,6 +2,7 @@
 
 mod machine;
 mod native;
+mod ptx;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +13,11 @@ use candle_core::{Device, Storage, Tensor};
 
 use super::backend::{Address, Allocation, Backend, Launch, Recording};
 use crate::error::{Error, Result};
+use crate::gpu::Counts;
 use machine::Machine;
+
+pub(super) use machine::Code;
+pub(super) use ptx::Module;
 
 /// A device that carries out what it is asked for at once, unless it is made to do what goes on beside late.
 #[derive(Debug)]
@@ -44,9 +49,9 @@ struct Recorder {
 }
 
 impl Emulated {
-    pub(super) fn new(reverse: bool) -> Self {
+    pub(super) fn new(code: Code) -> Self {
         Self {
-            machine: Arc::new(Mutex::new(Machine::new(reverse))),
+            machine: Arc::new(Mutex::new(Machine::new(code))),
             beside: AtomicBool::new(false),
             recorder: Mutex::default(),
         }
@@ -136,6 +141,10 @@ impl Backend for Emulated {
         let steps = Vec::new();
         *lock(&self.recorder) = Some(Recorder { steps, timed });
         Ok(())
+    }
+
+    fn counts(&self) -> Vec<(String, Counts)> {
+        lock(&self.machine).counts()
     }
 
     fn end_capture(&self) -> Result<Box<dyn Recording>> {

@@ -93,6 +93,11 @@ impl Races {
     }
 }
 
+/// That a kernel was given another number of arguments than it takes.
+pub(super) fn wrong_count(parameters: usize, given: usize) -> String {
+    format!("it takes {parameters} arguments, and was given {given}")
+}
+
 /// Runs a kernel to its end, on the CPU.
 ///
 /// # Errors
@@ -109,10 +114,7 @@ pub(super) fn launch(
     let parameter = |place| unsafe { emulation_parameter(name.as_ptr(), place) };
     let parameters = (0..).take_while(|&place| parameter(place) > 0).count();
     if parameters > 0 && parameters != launch.arguments.len() {
-        let given = launch.arguments.len();
-        return Err(format!(
-            "it takes {parameters} arguments, and was given {given}"
-        ));
+        return Err(wrong_count(parameters, launch.arguments.len()));
     }
     let mut arguments: Vec<*mut c_void> = launch.arguments.iter().map(Argument::pointer).collect();
     // SAFETY: the name ends in zero, the two sizes are three numbers each, there is an argument
