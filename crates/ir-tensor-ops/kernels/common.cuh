@@ -80,21 +80,40 @@ __device__ inline void store_wide(float *to, const float *from) {
     for (int i = 0; i < 2; i++) words[i] = make_float4(from[4 * i], from[4 * i + 1], from[4 * i + 2], from[4 * i + 3]);
 }
 
-__device__ inline void store_wide(bf16 *to, const float *from) {
-    uint32_t pairs[4];
-    for (int i = 0; i < 4; i++) {
+// Two numbers as they are stored, rounded by one instruction; with the ReLU in front of it, too.
+template <bool RELU>
+__device__ inline uint32_t rounded_pair(float low, float high) {
 #ifdef EMULATION
-        bf16 low, high;
-        store(&low, from[2 * i]);
-        store(&high, from[2 * i + 1]);
-        pairs[i] = low.bits | (uint32_t)high.bits << 16;
+    bf16 pair[2];
+    store(&pair[0], RELU ? relu(low) : low);
+    store(&pair[1], RELU ? relu(high) : high);
+    return pair[0].bits | (uint32_t)pair[1].bits << 16;
 #else
-        // Both are rounded by one instruction.
-        __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
-        pairs[i] = *(const uint32_t *)&pair;
+    uint32_t pair;
+    if (RELU)
+        asm("cvt.rn.relu.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    else
+        asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
 #endif
-    }
+}
+
+template <bool RELU>
+__device__ inline void store_pairs(bf16 *to, const float *from) {
+    uint32_t pairs[4];
+    for (int i = 0; i < 4; i++) pairs[i] = rounded_pair<RELU>(from[2 * i], from[2 * i + 1]);
     *(uint4 *)to = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
+__device__ inline void store_wide(bf16 *to, const float *from) { store_pairs<false>(to, from); }
+
+// Writes what the ReLU leaves of WIDE numbers.
+__device__ inline void store_relu(bf16 *to, const float *from) { store_pairs<true>(to, from); }
+
+__device__ inline void store_relu(float *to, const float *from) {
+    float values[WIDE];
+    for (int k = 0; k < WIDE; k++) values[k] = relu(from[k]);
+    store_wide(to, values);
 }
 
 // `define` is a macro of two arguments, the ending of a kernel's name and the element type.

@@ -29,7 +29,7 @@ struct Product {
     static constexpr int WN = BN == 16 ? 16 : 32;
     // Groups of four warps that share the channels of the source.
     static constexpr int GROUPS = BN == 16 ? 1 : 2;
-    static constexpr int THREADS = 128 * GROUPS;
+    static constexpr int THREADS = 128 * GROUPS, WARPS = THREADS / 32;
     // Blocks that are to fit on a multiprocessor: so many that their registers last.
     static constexpr int BLOCKS = GROUPS == 2 ? 2 : sizeof(T) == 2 ? 4 : 3;
     static constexpr int M = WM / 16, N = WN / 8;
@@ -92,9 +92,27 @@ struct Product {
         return ((start >> 20) * tile.rows.count + row / 2) * tile.columns.count + column / 2;
     }
 
-    // Steps 1 to 3, and the sums [place][PITCH] in shared memory.
-    static __device__ float *sums_of(const T *source, const Norm &norm, const T *weight, const Sizes &sizes,
-                                     const Tile &tile, int target, unsigned char *shared) {
+    // Whether, of the WIDE sums of a place from a channel on, the last four are in front of the first four in shared memory: of
+    // every other piece that eight threads take together in the epilogue, so that they touch all banks.
+    static __device__ int swapped(int place, int channel) {
+        return (BN == 16 ? channel / 8 : BN == 32 ? place : channel / 32) & 1;
+    }
+
+    // The sums that a thread takes of its place number `i`.
+    static __device__ void load_sums(const float *sums, int i, float (&values)[WIDE]) {
+        int place = threadIdx.x / VECTORS, channel = threadIdx.x % VECTORS * WIDE, first = 4 * swapped(place, channel);
+        const float *from = sums + place * PITCH + channel + i * STEP * PITCH;
+        const float4 words[2] = {*(const float4 *)(from + first), *(const float4 *)(from + 4 - first)};
+        for (int half = 0; half < 2; half++) {
+            float4 word = words[half];
+            float *to = values + half * 4;
+            to[0] = word.x, to[1] = word.y, to[2] = word.z, to[3] = word.w;
+        }
+    }
+
+    // Steps 1 to 3, and the sums [place][PITCH] in shared memory. `bias`, if there is one, is added.
+    static __device__ float *sums_of(const T *source, const Norm &norm, const T *weight, const float *bias,
+                                     const Sizes &sizes, const Tile &tile, int target, unsigned char *shared) {
         int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
         int first_row = warp % 4 / (BN / WN) * WM, first_column = warp % (BN / WN) * WN;
         int pitch = sizes.chunk + PAD, weight_pitch = (FORWARD ? sizes.chunk : BN) + PAD;
@@ -109,6 +127,19 @@ struct Product {
             for (int row = 0; row < ROWS; row++)
                 starts[m][row] = start_of(sizes, tile, first_row + m * 16 + Fragment<T>::row(lane, row));
         float sums[M][N][4] = {};
+        if (bias && group == 0) {
+            UNROLL
+            for (int n = 0; n < N; n++) {
+                int channel = target + first_column + n * 8 + lane % 4 * 2;
+                if (channel >= sizes.target_channels) continue;
+                float2 of_channels = *(const float2 *)(bias + channel);
+                UNROLL
+                for (int m = 0; m < M; m++) {
+                    sums[m][n][0] = sums[m][n][2] = of_channels.x;
+                    sums[m][n][1] = sums[m][n][3] = of_channels.y;
+                }
+            }
+        }
         for (int i = threadIdx.x; i < pitch; i += THREADS) store(a + zeros * pitch + i, 0);
 
         for (int from = 0; from < sizes.source_channels; from += sizes.chunk) {
@@ -142,13 +173,13 @@ struct Product {
         }
 
         __syncthreads();
-        float *room = (float *)shared;
+        float *room = (float *)shared, *of_lane = room + (first_row + lane / 4) * PITCH + first_column;
         for (int turn = 0; turn < GROUPS; turn++) {
             for (int m = 0; m < M && turn == group; m++)
                 for (int n = 0; n < N; n++)
                     for (int half = 0; half < 2; half++) {
-                        int row = first_row + m * 16 + half * 8 + lane / 4, column = first_column + n * 8 + lane % 4 * 2;
-                        float2 *to = (float2 *)(room + row * PITCH + column);
+                        int within = (lane % 4 * 2) ^ (4 * swapped(lane / 4, first_column + n * 8));
+                        float2 *to = (float2 *)(of_lane + (m * 16 + half * 8) * PITCH + n * 8 + within);
                         float2 sum = {sums[m][n][half * 2], sums[m][n][half * 2 + 1]};
                         if (turn > 0) sum.x += to->x, sum.y += to->y;
                         *to = sum;
@@ -166,9 +197,9 @@ struct Product {
         load_wide((const T *)&stored, values);
     }
 
-    // The sum over all threads that take the same channels, given to all of them. Of two lanes that add their numbers,
+    // The sums over the threads of a warp that take the same channels, as room [warp][BN]. Of two lanes that add their numbers,
     // each takes one half of the channels, until it has one left.
-    static __device__ void sum_channels(float (&values)[WIDE], float *room) {
+    static __device__ void sum_in_warps(float (&values)[WIDE], float *room) {
         // The channels that a lane has in the end.
         constexpr int LEFT = VECTORS == 8 ? 2 : 1;
         int warp = threadIdx.x / 32, lane = threadIdx.x % 32, first = 0, count = WIDE;
@@ -190,25 +221,22 @@ struct Product {
         // With two times eight channels, two lanes have the same ones.
         if (VECTORS > 2 || !(lane & 2))
             for (int k = 0; k < LEFT; k++) room[warp * BN + lane % VECTORS * WIDE + first + k] = values[k];
-        __syncthreads();
-        UNROLL
-        for (int k = 0; k < WIDE; k++) values[k] = 0;
-        for (int i = 0; i < THREADS / 32; i++) {
-            float part[WIDE];
-            load_wide(room + i * BN + lane % VECTORS * WIDE, part);
-            for (int k = 0; k < WIDE; k++) values[k] += part[k];
-        }
-        __syncthreads();
+    }
+
+    static __device__ float sum_over_warps(const float *room, int channel) {
+        float sum = room[channel];
+        for (int warp = 1; warp < WARPS; warp++) sum += room[warp * BN + channel];
+        return sum;
     }
 
     static __device__ void forward(const T *x, const Norm &norm, const T *weight, const float *bias, const T *residual,
                                    T *y, float *statistics, const Sizes &sizes, unsigned char *shared) {
         Tile tile = tile_of<FORWARD, K>(sizes, blockIdx.x);
         int target = blockIdx.y * BN;
-        float *sums = sums_of(x, norm, weight, sizes, tile, target, shared);
+        float *sums = sums_of(x, norm, weight, bias, sizes, tile, target, shared);
         int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
         bool takes = channel < sizes.target_channels;
-        float total[WIDE] = {};
+        float total[WIDE] = {}, values[PLACES][WIDE];
         bool inside[PLACES];
         UNROLL
         for (int i = 0; i < PLACES; i++) {
@@ -217,46 +245,44 @@ struct Product {
             inside[i] = takes && place >= 0;
             if (!inside[i]) continue;
             int at = place * sizes.target_channels + channel;
-            float *of_place = sums + index * PITCH + vector * WIDE;
-            float values[WIDE], added[WIDE];
-            load_wide(of_place, values);
-            load_wide(bias + channel, added);
-            for (int k = 0; k < WIDE; k++) values[k] += added[k];
+            load_sums(sums, i, values[i]);
             if (residual) {
+                float added[WIDE];
                 load_wide(residual + at, added);
-                for (int k = 0; k < WIDE; k++) values[k] += added[k];
+                for (int k = 0; k < WIDE; k++) values[i][k] += added[k];
             }
-            write(y + at, values);
-            for (int k = 0; k < WIDE; k++) total[k] += values[k];
-            // For the squares below.
-            store_wide(of_place, values);
+            write(y + at, values[i]);
+            for (int k = 0; k < WIDE; k++) total[k] += values[i][k];
         }
         if (!statistics) return;
         // The mean of the tile first, and then the squares of the distances from it.
         float count = min(sizes.tile_images, sizes.images - tile.image) *
                       min(sizes.tile_rows, sizes.target_height - tile.row) *
                       min(sizes.tile_columns, sizes.target_width - tile.column);
-        float *room = sums + BM * PITCH, mean[WIDE], squares[WIDE] = {}, inverse = 1 / count;
-        sum_channels(total, room);
-        for (int k = 0; k < WIDE; k++) mean[k] = total[k] * inverse;
+        float *room = sums + BM * PITCH, *room_of_squares = room + WARPS * BN, mean[WIDE], squares[WIDE] = {};
+        // A thread for each channel.
+        int own = threadIdx.x;
+        float own_mean = 0;
+        sum_in_warps(total, room);
+        __syncthreads();
+        if (own < BN) room[own] = own_mean = sum_over_warps(room, own) / count;
+        __syncthreads();
+        load_wide(room + vector * WIDE, mean);
         UNROLL
         for (int i = 0; i < PLACES; i++) {
             if (!inside[i]) continue;
-            float values[WIDE];
-            load_wide(sums + (threadIdx.x / VECTORS + i * STEP) * PITCH + vector * WIDE, values);
             for (int k = 0; k < WIDE; k++) {
-                float apart = values[k] - mean[k];
+                float apart = values[i][k] - mean[k];
                 squares[k] = fmaf(apart, apart, squares[k]);
             }
         }
-        sum_channels(squares, room);
-        if (threadIdx.x >= VECTORS || !takes) return;
-        float counts[WIDE];
-        for (int k = 0; k < WIDE; k++) counts[k] = count;
-        float *to = statistics + (int64_t)blockIdx.x * 3 * sizes.target_channels + channel;
-        store_wide(to, counts);
-        store_wide(to + sizes.target_channels, mean);
-        store_wide(to + 2 * sizes.target_channels, squares);
+        sum_in_warps(squares, room_of_squares);
+        __syncthreads();
+        if (own >= BN || target + own >= sizes.target_channels) return;
+        float *to = statistics + (int64_t)blockIdx.x * 3 * sizes.target_channels + target + own;
+        to[0] = count;
+        to[sizes.target_channels] = own_mean;
+        to[2 * sizes.target_channels] = sum_over_warps(room_of_squares, own);
     }
 
     // With `x`, the gradient is masked where relu(norm(x)) is 0.
@@ -264,7 +290,7 @@ struct Product {
                                           float *sums_of_norm, const Sizes &sizes, unsigned char *shared) {
         Tile tile = tile_of<FORWARD, K>(sizes, blockIdx.x);
         int target = blockIdx.y * BN;
-        float *sums = sums_of(gradient, Norm{}, weight, sizes, tile, target, shared);
+        float *sums = sums_of(gradient, Norm{}, weight, nullptr, sizes, tile, target, shared);
         int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
         bool takes = channel < sizes.target_channels;
         float plain[WIDE] = {}, centred[WIDE] = {};
@@ -276,7 +302,7 @@ struct Product {
                 if (place < 0) continue;
                 int at = place * sizes.target_channels + channel;
                 float values[WIDE];
-                load_wide(sums + index * PITCH + vector * WIDE, values);
+                load_sums(sums, i, values);
                 if (!x) {
                     store_wide(dx + at, values);
                     continue;
@@ -293,13 +319,16 @@ struct Product {
             }
         }
         if (!x) return;
-        float *room = sums + BM * PITCH;
-        sum_channels(plain, room);
-        sum_channels(centred, room);
-        if (threadIdx.x >= VECTORS || !takes) return;
-        float *to = sums_of_norm + (int64_t)blockIdx.x * 2 * sizes.target_channels + channel;
-        store_wide(to, plain);
-        store_wide(to + sizes.target_channels, centred);
+        float *room = sums + BM * PITCH, *room_of_centred = room + WARPS * BN;
+        sum_in_warps(plain, room);
+        sum_in_warps(centred, room_of_centred);
+        __syncthreads();
+        // A thread for each channel.
+        int own = threadIdx.x;
+        if (own >= BN || target + own >= sizes.target_channels) return;
+        float *to = sums_of_norm + (int64_t)blockIdx.x * 2 * sizes.target_channels + target + own;
+        to[0] = sum_over_warps(room, own);
+        to[sizes.target_channels] = sum_over_warps(room_of_centred, own);
     }
 };
 

@@ -8,20 +8,21 @@ struct Sizes {
     int stride, padding, tile_images, tile_rows, tile_columns, tiles_down, tiles_across;
     // Channels of the source that are in shared memory at a time: 16, 32 or 64.
     int chunk;
-    // 2³² over the places of a row and of an image of a tile, and of what a tile needs of the source; rounded up.
-    unsigned per_row, per_plane, per_window_row, per_window_plane;
+    // 2³² over the places of a row and of an image of a tile, and of what a tile needs of the source, and over the tiles
+    // of a row and of an image; rounded up.
+    unsigned per_row, per_plane, per_window_row, per_window_plane, per_tiles_across, per_tiles;
 };
 
 #define SIZES                                                                                                   \
     int images, int source_height, int source_width, int source_channels, int target_height, int target_width,  \
         int target_channels, int stride, int padding, int tile_images, int tile_rows, int tile_columns,         \
         int tiles_down, int tiles_across, int chunk, unsigned per_row, unsigned per_plane,                      \
-        unsigned per_window_row, unsigned per_window_plane
+        unsigned per_window_row, unsigned per_window_plane, unsigned per_tiles_across, unsigned per_tiles
 #define SIZES_GIVEN                                                                                           \
     Sizes {                                                                                                   \
         images, source_height, source_width, source_channels, target_height, target_width, target_channels,   \
             stride, padding, tile_images, tile_rows, tile_columns, tiles_down, tiles_across, chunk, per_row,  \
-            per_plane, per_window_row, per_window_plane                                                       \
+            per_plane, per_window_row, per_window_plane, per_tiles_across, per_tiles                          \
     }
 
 // number / divisor, for a product of the two below 2³²; `per` is 2³² / divisor rounded up, which for 1 is 0. A division
@@ -58,9 +59,10 @@ __device__ inline int tiles_of(const Sizes &sizes) {
 
 template <bool FORWARD, int K>
 __device__ inline Tile tile_of(const Sizes &sizes, int index) {
-    int line = index / sizes.tiles_across;
-    int column = index % sizes.tiles_across * sizes.tile_columns, row = line % sizes.tiles_down * sizes.tile_rows;
-    return {line / sizes.tiles_down * sizes.tile_images, row, column,
+    int plane = quotient(index, sizes.per_tiles), in_plane = index - plane * sizes.tiles_down * sizes.tiles_across;
+    int down = quotient(in_plane, sizes.per_tiles_across), across = in_plane - down * sizes.tiles_across;
+    int column = across * sizes.tile_columns, row = down * sizes.tile_rows;
+    return {plane * sizes.tile_images, row, column,
             span<FORWARD, K>(row, sizes.tile_rows, sizes.stride, sizes.padding),
             span<FORWARD, K>(column, sizes.tile_columns, sizes.stride, sizes.padding)};
 }
@@ -126,8 +128,8 @@ struct Wide<bf16> {
 template <int THREADS, typename T>
 __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes &sizes, const Tile &tile, int channel,
                                  int channels, int pitch, T *to) {
-    // Reads that are under way at a time.
-    constexpr int AHEAD = 64 / sizeof(Wide<T>);
+    // Reads that are under way at a time: what a tile of the residual networks needs is one or two times as many.
+    constexpr int AHEAD = sizeof(T) == 2 ? 3 : 2;
     int shift = shift_of(sizes.chunk), vector = threadIdx.x & ((1 << shift) - 1), threads = THREADS >> shift;
     if (vector * WIDE >= channels) return;
     channel += vector * WIDE;
@@ -157,8 +159,9 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
             for (int i = 0; i < AHEAD; i++) {
                 float values[WIDE];
                 load_wide((const T *)&found[i], values);
-                for (int k = 0; k < WIDE; k++) values[k] = inside[i] ? relu(of(values[k], k)) : 0;
-                store_wide((T *)&found[i], values);
+                for (int k = 0; k < WIDE; k++) values[k] = of(values[k], k);
+                store_relu((T *)&found[i], values);
+                if (!inside[i]) found[i] = zeros;
             }
         }
         UNROLL

@@ -10,6 +10,10 @@
 // order, and over the blocks in the order of `sum_parts`.
 #pragma once
 
+__device__ inline float4 added(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
 template <typename T, int K, int CHANNELS>
 struct WeightGradient {
     static constexpr int THREADS = 256, TAPS = K * K;
@@ -60,8 +64,7 @@ struct WeightGradient {
     static __device__ void load_gradient(const T *gradient, const Sizes &sizes, const Tile &tile, int channel,
                                          int places, T *to, float *bias) {
         int vector = threadIdx.x % VECTORS;
-        float of_bias[WIDE];
-        load_wide(bias + threadIdx.x * WIDE, of_bias);
+        float4 *of_bias = (float4 *)bias + threadIdx.x, low = of_bias[0], high = of_bias[THREADS];
         channel += vector * WIDE;
         if (channel >= sizes.target_channels) return;
         // Reads that are under way at a time: more would need registers that the sums of the weights have.
@@ -80,10 +83,11 @@ struct WeightGradient {
                 *(Wide<T> *)(to + index * PITCH + vector * WIDE) = found[i];
                 float values[WIDE];
                 load_wide((const T *)&found[i], values);
-                for (int k = 0; k < WIDE; k++) of_bias[k] += values[k];
+                low = added(low, make_float4(values[0], values[1], values[2], values[3]));
+                high = added(high, make_float4(values[4], values[5], values[6], values[7]));
             }
         }
-        store_wide(bias + threadIdx.x * WIDE, of_bias);
+        of_bias[0] = low, of_bias[THREADS] = high;
     }
 
     // One part of dw [target channel][tap][source channel], with db behind it.
@@ -95,7 +99,7 @@ struct WeightGradient {
         int places = (places_of(sizes) + 15) / 16 * 16;
         Tile tile = tile_of<true, K>(sizes, 0);
         int columns = tile.columns.count;
-        // In shared memory: sums for the bias, where the source of a place begins, the source, and the gradient.
+        // In shared memory: sums for the bias, the first four of each thread and then its last four, where the source of a place begins, the source, and the gradient.
         float *bias = (float *)shared, *room = bias + THREADS * WIDE;
         int *starts = (int *)room;
         T *a = (T *)(starts + places), *of_gradient = a + sizes.tile_images * tile.rows.count * columns * PITCH;
@@ -104,7 +108,7 @@ struct WeightGradient {
             starts[i] = (place.image * tile.rows.count + place.row * sizes.stride) * columns +
                         place.column * sizes.stride;
         }
-        for (int k = 0; k < WIDE; k++) bias[threadIdx.x * WIDE + k] = 0;
+        for (int i = threadIdx.x; i < THREADS * WIDE; i += THREADS) bias[i] = 0;
         float sums[TAPS][2][4] = {};
         for (int index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             tile = tile_of<true, K>(sizes, index);
@@ -124,6 +128,10 @@ struct WeightGradient {
         if (blockIdx.z == 0) write_bias(bias, part + length, sizes, to_channel);
     }
 
+    // Whether the halves of a row of 16 sums are the other way round in shared memory, so that the four rows that 16 lanes write
+    // touch all banks.
+    static __device__ int swapped(int row) { return row / 2 % 2; }
+
     // The sums of the warps that share places, added in their order.
     static __device__ void write_sums(const float (&sums)[TAPS][2][4], float *part, const Sizes &sizes, int to_channel,
                                       int from_channel, float *room) {
@@ -133,23 +141,21 @@ struct WeightGradient {
             UNROLL
             for (int i = 0; i < 4; i++) {
                 int n = i % 2, half = i / 2;
-                int at = ((warp * TAPS + tap) * 16 + half * 8 + lane / 4) * 16 + n * 8 + lane % 4 * 2;
+                int at = ((warp * TAPS + tap) * 16 + half * 8 + lane / 4) * 16 + (n ^ swapped(lane / 4)) * 8 + lane % 4 * 2;
                 *(float2 *)(room + at) = float2{sums[tap][n][half * 2], sums[tap][n][half * 2 + 1]};
             }
         __syncthreads();
-        for (int i = threadIdx.x; i < CHANNELS * TAPS * VECTORS; i += THREADS) {
-            int vector = i % VECTORS, tap = i / VECTORS % TAPS, row = i / VECTORS / TAPS;
-            int o = to_channel + row, from = from_channel + vector * WIDE;
+        // Four numbers a thread, side by side as they lie there: 64 threads take a tap of a piece.
+        int of_tap = threadIdx.x % 64, row = of_tap / 4, column = (of_tap % 4 ^ swapped(row) * 2) * 4;
+        for (int i = threadIdx.x / 64; i < PIECES * TAPS; i += THREADS / 64) {
+            int piece = i / TAPS, tap = i % TAPS;
+            int o = to_channel + piece / SIDE * 16 + row, from = from_channel + piece % SIDE * 16 + column;
             if (o >= sizes.target_channels || from >= sizes.source_channels) continue;
-            int piece = row / 16 * SIDE + vector / 2;
-            float sum[WIDE] = {};
-            for (int sharer = 0; sharer < SHARERS; sharer++) {
-                float more[WIDE];
-                load_wide(room + (((sharer * PIECES + piece) * TAPS + tap) * 16 + row % 16) * 16 + vector % 2 * WIDE,
-                          more);
-                for (int k = 0; k < WIDE; k++) sum[k] += more[k];
-            }
-            store_wide(part + ((int64_t)o * TAPS + tap) * sizes.source_channels + from, sum);
+            const float4 *sums_of_tap = (const float4 *)room + i * 64 + of_tap;
+            float4 sum = sums_of_tap[0];
+            for (int sharer = 1; sharer < SHARERS; sharer++)
+                sum = added(sum, sums_of_tap[sharer * PIECES * TAPS * 64]);
+            *(float4 *)(part + (o * TAPS + tap) * sizes.source_channels + from) = sum;
         }
     }
 
@@ -157,7 +163,8 @@ struct WeightGradient {
         int channel = threadIdx.x;
         if (channel >= CHANNELS || to_channel + channel >= sizes.target_channels) return;
         float sum = 0;
-        for (int i = 0; i < THREADS / VECTORS; i++) sum += bias[i * CHANNELS + channel];
+        const float *of_vector = bias + channel % WIDE / 4 * THREADS * 4 + channel / WIDE * 4 + channel % 4;
+        for (int i = 0; i < THREADS / VECTORS; i++) sum += of_vector[i * VECTORS * 4];
         part[to_channel + channel] = sum;
     }
 };
@@ -192,20 +199,20 @@ KERNEL(sum_parts, (const float *parts, int count, int length, int rest, float *w
     UNROLL_BY(4)
     for (int i = lane; i < parts_of_it; i += lanes) {
         float4 more = *(const float4 *)(parts + (int64_t)i * whole + at);
-        sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+        sum = added(sum, more);
     }
     room[lane][threadIdx.x] = sum;
     __syncthreads();
     for (int half = lanes / 2; half > 0; half /= 2) {
         if (lane < half) {
             float4 more = room[lane + half][threadIdx.x];
-            sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+            sum = added(sum, more);
             room[lane][threadIdx.x] = sum;
         }
         __syncthreads();
     }
     if (lane > 0 || at >= whole) return;
     float4 *to = (float4 *)(at < length ? weight + at : bias + (at - length));
-    if (add) sum = make_float4(to->x + sum.x, to->y + sum.y, to->z + sum.z, to->w + sum.w);
+    if (add) sum = added(*to, sum);
     *to = sum;
 }

@@ -126,7 +126,8 @@ impl Product {
         let (channels, taps) = (self.block_channels(), self.kernel * self.kernel);
         let places = 4096 / channels;
         let padding = 16 / self.element();
-        let sums = (places * (channels + 8) + self.threads() / 32 * channels) * 4;
+        // And two for every channel of each warp.
+        let sums = (places * (channels + 8) + 2 * self.threads() / 32 * channels) * 4;
         let bytes = |tile: &Tile, chunk: usize| {
             let (rows, length) = if forward {
                 (channels, chunk)
@@ -191,7 +192,7 @@ impl Product {
     }
 
     /// The sizes, as the kernels take them.
-    pub(super) fn arguments(&self, tile: &Tile, forward: bool) -> [Argument; 19] {
+    pub(super) fn arguments(&self, tile: &Tile, forward: bool) -> [Argument; 21] {
         let [source_channels, source_height, source_width] = self.source;
         let [target_channels, target_height, target_width] = self.target;
         let [window_rows, window_columns] = tile.window(self, forward);
@@ -218,6 +219,8 @@ impl Product {
             per(tile.rows * tile.columns),
             per(window_columns),
             per(window_rows * window_columns),
+            per(across),
+            per(down * across),
         ];
         sizes.map(|size| (size as i32).into())
     }

@@ -132,6 +132,10 @@ fn integers(mnemonic: &str) -> Option<Function> {
         "min.u32" => each!(|a: u32, b: u32| a.min(b)),
         "max.u32" => each!(|a: u32, b: u32| a.max(b)),
         "neg.s32" => each!(|a: i32| a.wrapping_neg()),
+        "add.s16" | "add.u16" => each!(|a: u16, b: u16| a.wrapping_add(b)),
+        "sub.s16" | "sub.u16" => each!(|a: u16, b: u16| a.wrapping_sub(b)),
+        "mul.lo.s16" | "mul.lo.u16" => each!(|a: u16, b: u16| a.wrapping_mul(b)),
+        "mul.wide.u16" => each!(|a: u16, b: u16| u32::from(a) * u32::from(b)),
         "add.s64" | "add.u64" => each!(|a: u64, b: u64| a.wrapping_add(b)),
         "sub.s64" | "sub.u64" => each!(|a: u64, b: u64| a.wrapping_sub(b)),
         "mul.lo.s64" | "mul.lo.u64" => each!(|a: u64, b: u64| a.wrapping_mul(b)),
@@ -154,12 +158,15 @@ fn bits(mnemonic: &str) -> Option<Function> {
         "or.b16" | "or.b32" | "or.b64" | "or.pred" => each!(|a: u64, b: u64| a | b),
         "xor.b16" | "xor.b32" => each!(|a: u32, b: u32| a ^ b),
         "xor.b64" | "xor.pred" => each!(|a: u64, b: u64| a ^ b),
+        "not.b16" => each!(|a: u16| !a),
         "not.b32" => each!(|a: u32| !a),
         "not.b64" => each!(|a: u64| !a),
         "not.pred" => each!(|a: bool| !a),
         // Further than there are bits leaves nothing but the sign.
+        "shl.b16" => each!(|a: u16, by: u32| a.checked_shl(by).unwrap_or(0)),
         "shl.b32" => each!(|a: u32, by: u32| a.checked_shl(by).unwrap_or(0)),
         "shl.b64" => each!(|a: u64, by: u32| a.checked_shl(by).unwrap_or(0)),
+        "shr.u16" => each!(|a: u16, by: u32| a.checked_shr(by).unwrap_or(0)),
         "shr.u32" | "shr.b32" => each!(|a: u32, by: u32| a.checked_shr(by).unwrap_or(0)),
         "shr.u64" | "shr.b64" => each!(|a: u64, by: u32| a.checked_shr(by).unwrap_or(0)),
         "shr.s32" => each!(|a: i32, by: u32| a >> by.min(31)),
@@ -221,11 +228,17 @@ fn numbers(mnemonic: &str) -> Option<Function> {
     })
 }
 
+/// Two numbers as bfloat16, the first in the upper half.
+fn pair(numbers: [f32; 2]) -> u32 {
+    let [upper, lower] = numbers.map(|number| u32::from(half::bf16::from_f32(number).to_bits()));
+    upper << 16 | lower
+}
+
 fn conversions(mnemonic: &str) -> Option<Function> {
     Some(match mnemonic {
         "cvt.s64.s32" => each!(|a: i32| i64::from(a)),
         "cvt.u64.u32" | "cvt.u32.u64" | "cvt.u32.s64" => each!(|a: u32| a),
-        "cvt.u32.u16" => each!(|a: u16| a),
+        "cvt.u32.u16" | "cvt.u16.u32" => each!(|a: u16| a),
         "cvt.f64.f32" => each!(|a: f32| f64::from(a)),
         "cvt.rn.f32.f64" => each!(|a: f64| a as f32),
         "cvt.rn.f32.s32" => each!(|a: i32| a as f32),
@@ -234,9 +247,10 @@ fn conversions(mnemonic: &str) -> Option<Function> {
         "cvt.rn.f64.u32" => each!(|a: u32| f64::from(a)),
         "cvt.rn.bf16.f32" => each!(|a: f32| half::bf16::from_f32(a).to_bits()),
         // The first operand is the upper half.
-        "cvt.rn.bf16x2.f32" => each!(|a: f32, b: f32| {
-            let [a, b] = [a, b].map(|number| u32::from(half::bf16::from_f32(number).to_bits()));
-            a << 16 | b
+        "cvt.rn.bf16x2.f32" => each!(|a: f32, b: f32| pair([a, b])),
+        // NaN has one form behind it.
+        "cvt.rn.relu.bf16x2.f32" => each!(|a: f32, b: f32| {
+            pair([a, b].map(|number| if number.is_nan() { f32::NAN } else { number.max(0.) }))
         }),
         _ => return None,
     })
