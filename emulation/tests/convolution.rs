@@ -477,6 +477,8 @@ fn other_sizes_are_refused() {
     assert!(Convolution::new([1, 3, 0, 4], 16, 3, 1, 1, Precision::F32).is_err());
     assert!(Convolution::new([1, 3, 1, 1], 16, 3, 1, 0, Precision::F32).is_err());
     assert!(Convolution::new([1 << 20, 16, 16, 16], 16, 3, 1, 1, Precision::F32).is_err());
+    // Fewer than 2³¹ numbers, in too long a row.
+    assert!(Convolution::new([1, 16, 1, 1 << 26], 16, 1, 1, 0, Precision::F32).is_err());
 
     let convolution = Convolution::new([1, 3, 4, 4], 5, 3, 1, 1, Precision::Bf16).unwrap();
     let map = |dims, precision| Map::new(&gpu, dims, precision).unwrap();

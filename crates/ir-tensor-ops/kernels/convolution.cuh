@@ -77,7 +77,8 @@ struct Product {
     // Where the source of a place begins in shared memory, in places. Going back over a stride, it is the place
     // itself in steps of the target, packed: only together with a tap does it lead anywhere.
     static __device__ int start_of(const Sizes &sizes, const Tile &tile, int index) {
-        Place place = index < places_of(sizes) ? place_of(sizes, index) : Place{0, 0, 0};
+        // Behind the last place, any other will do.
+        Place place = place_of(sizes, min(index, places_of(sizes) - 1));
         if (!FORWARD && sizes.stride > 1) return place.image << 20 | place.row << 10 | place.column;
         int step = FORWARD ? sizes.stride : 1;
         return (place.image * tile.rows.count + place.row * step) * tile.columns.count + place.column * step;

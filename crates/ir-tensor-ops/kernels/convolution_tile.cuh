@@ -8,26 +8,26 @@ struct Sizes {
     int stride, padding, tile_images, tile_rows, tile_columns, tiles_down, tiles_across;
     // Channels of the source that are in shared memory at a time: 16, 32 or 64.
     int chunk;
-    // 2³² over the places of a row and of an image of a tile, and of what a tile needs of the source, and over the tiles
-    // of a row and of an image; rounded up.
-    unsigned per_row, per_plane, per_window_row, per_window_plane, per_tiles_across, per_tiles;
+    // 2³¹ over the places of a row and of an image of a tile, and of what a tile needs of the source, and over the tiles
+    // across and down an image; rounded up.
+    unsigned per_row, per_plane, per_window_row, per_window_plane, per_across, per_down;
 };
 
 #define SIZES                                                                                                   \
     int images, int source_height, int source_width, int source_channels, int target_height, int target_width,  \
         int target_channels, int stride, int padding, int tile_images, int tile_rows, int tile_columns,         \
         int tiles_down, int tiles_across, int chunk, unsigned per_row, unsigned per_plane,                      \
-        unsigned per_window_row, unsigned per_window_plane, unsigned per_tiles_across, unsigned per_tiles
+        unsigned per_window_row, unsigned per_window_plane, unsigned per_across, unsigned per_down
 #define SIZES_GIVEN                                                                                           \
     Sizes {                                                                                                   \
         images, source_height, source_width, source_channels, target_height, target_width, target_channels,   \
             stride, padding, tile_images, tile_rows, tile_columns, tiles_down, tiles_across, chunk, per_row,  \
-            per_plane, per_window_row, per_window_plane, per_tiles_across, per_tiles                          \
+            per_plane, per_window_row, per_window_plane, per_across, per_down                                 \
     }
 
-// number / divisor, for a product of the two below 2³²; `per` is 2³² / divisor rounded up, which for 1 is 0. A division
-// takes as long as dozens of products.
-__device__ inline int quotient(int number, unsigned per) { return per == 0 ? number : __umulhi(number, per); }
+// number / divisor, for a product of the two below 2³¹; `per` is 2³¹ / divisor rounded up. A division takes as long as dozens of
+// products.
+__device__ inline int quotient(int number, unsigned per) { return __umulhi(2 * number, per); }
 
 // The exponent of a chunk's WIDE numbers: 2, 4 or 8.
 __device__ inline int shift_of(int chunk) { return chunk == 64 ? 3 : chunk == 32 ? 2 : 1; }
@@ -59,10 +59,10 @@ __device__ inline int tiles_of(const Sizes &sizes) {
 
 template <bool FORWARD, int K>
 __device__ inline Tile tile_of(const Sizes &sizes, int index) {
-    int plane = quotient(index, sizes.per_tiles), in_plane = index - plane * sizes.tiles_down * sizes.tiles_across;
-    int down = quotient(in_plane, sizes.per_tiles_across), across = in_plane - down * sizes.tiles_across;
-    int column = across * sizes.tile_columns, row = down * sizes.tile_rows;
-    return {plane * sizes.tile_images, row, column,
+    int line = quotient(index, sizes.per_across), image = quotient(line, sizes.per_down);
+    int column = (index - line * sizes.tiles_across) * sizes.tile_columns;
+    int row = (line - image * sizes.tiles_down) * sizes.tile_rows;
+    return {image * sizes.tile_images, row, column,
             span<FORWARD, K>(row, sizes.tile_rows, sizes.stride, sizes.padding),
             span<FORWARD, K>(column, sizes.tile_columns, sizes.stride, sizes.padding)};
 }

@@ -104,7 +104,7 @@ struct WeightGradient {
         int *starts = (int *)room;
         T *a = (T *)(starts + places), *of_gradient = a + sizes.tile_images * tile.rows.count * columns * PITCH;
         for (int i = threadIdx.x; i < places; i += THREADS) {
-            Place place = i < places_of(sizes) ? place_of(sizes, i) : Place{0, 0, 0};
+            Place place = place_of(sizes, min(i, places_of(sizes) - 1));
             starts[i] = (place.image * tile.rows.count + place.row * sizes.stride) * columns +
                         place.column * sizes.stride;
         }

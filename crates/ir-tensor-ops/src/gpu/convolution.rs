@@ -49,7 +49,8 @@ impl Convolution {
     ///
     /// # Errors
     /// `Setting` for a kernel that is not 1 or 3, a stride that is not 1 or 2, a padding of `kernel` or more; `Shape`
-    /// for dimensions that are 0, too small for the kernel, or of 2³¹ numbers or more.
+    /// for dimensions that are 0, too small for the kernel, of 2³¹ numbers or more, or with
+    /// millions of places in a row.
     pub fn new(
         x_dims: [usize; 4],
         outputs: usize,
@@ -74,6 +75,16 @@ impl Convolution {
                 let expected = "fewer than 2³¹ numbers".into();
                 return Err(input::wrong_sizes(OP, "x_dims", &x_dims, expected));
             }
+        }
+        let (product, back) = (convolution.product(), convolution.product_back());
+        let tiles = [
+            (product, product.tile(true)),
+            (back, back.tile(false)),
+            (product, product.gradient_tile()),
+        ];
+        if !tiles.iter().all(|(product, tile)| product.finds(tile)) {
+            let expected = "a shorter height or width, of fewer tiles".into();
+            return Err(input::wrong_sizes(OP, "x_dims", &x_dims, expected));
         }
         Ok(convolution)
     }

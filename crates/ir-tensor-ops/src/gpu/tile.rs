@@ -191,14 +191,20 @@ impl Product {
         [self.gradient_tile().count(self).min(parts), to, from]
     }
 
+    /// Whether the kernels find their tiles: they divide by a multiplication, which is exact where the product of the two is below 2³¹.
+    pub(super) fn finds(&self, tile: &Tile) -> bool {
+        let [down, across] = tile.tiles(self);
+        tile.count(self) * down.max(across) < 1 << 31
+    }
+
     /// The sizes, as the kernels take them.
     pub(super) fn arguments(&self, tile: &Tile, forward: bool) -> [Argument; 21] {
         let [source_channels, source_height, source_width] = self.source;
         let [target_channels, target_height, target_width] = self.target;
         let [window_rows, window_columns] = tile.window(self, forward);
         let [down, across] = tile.tiles(self);
-        // 2³² / divisor rounded up, and 0 for 1.
-        let per = |divisor: usize| (u32::MAX / divisor as u32).wrapping_add(1) as usize;
+        // For `quotient` in the kernels.
+        let per = |divisor: usize| (1usize << 31).div_ceil(divisor);
         let sizes = [
             self.images,
             source_height,
@@ -220,7 +226,7 @@ impl Product {
             per(window_columns),
             per(window_rows * window_columns),
             per(across),
-            per(down * across),
+            per(down),
         ];
         sizes.map(|size| (size as i32).into())
     }

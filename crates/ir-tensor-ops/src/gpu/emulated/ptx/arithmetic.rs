@@ -250,7 +250,13 @@ fn conversions(mnemonic: &str) -> Option<Function> {
         "cvt.rn.bf16x2.f32" => each!(|a: f32, b: f32| pair([a, b])),
         // NaN has one form behind it.
         "cvt.rn.relu.bf16x2.f32" => each!(|a: f32, b: f32| {
-            pair([a, b].map(|number| if number.is_nan() { f32::NAN } else { number.max(0.) }))
+            pair([a, b].map(|number| {
+                if number.is_nan() {
+                    f32::NAN
+                } else {
+                    number.max(0.)
+                }
+            }))
         }),
         _ => return None,
     })
