@@ -74,19 +74,22 @@ struct Product {
         __syncthreads();
     }
 
-    // Where the source of a place begins in shared memory, in places. Going back over a stride, it is the place
+    // Whether it goes back over a stride: the source of a place does then not move with the tap.
+    static __device__ bool strided(const Sizes &sizes) { return !FORWARD && sizes.stride > 1; }
+
+    // Where what a lane reads for a place begins in shared memory, for the first tap. Going back over a stride, it is the place
     // itself in steps of the target, packed: only together with a tap does it lead anywhere.
-    static __device__ int start_of(const Sizes &sizes, const Tile &tile, int index) {
+    static __device__ int start_of(const Sizes &sizes, const Tile &tile, int index, int pitch, int lane) {
         // Behind the last place, any other will do.
         Place place = place_of(sizes, min(index, places_of(sizes) - 1));
-        if (!FORWARD && sizes.stride > 1) return place.image << 20 | place.row << 10 | place.column;
+        if (strided(sizes)) return place.image << 20 | place.row << 10 | place.column;
         int step = FORWARD ? sizes.stride : 1;
-        return (place.image * tile.rows.count + place.row * step) * tile.columns.count + place.column * step;
+        int source = (place.image * tile.rows.count + place.row * step) * tile.columns.count + place.column * step;
+        return source * pitch + Fragment<T>::column(lane);
     }
 
-    // The place that a tap of a start leads to; `zeros` is one that holds zeros.
-    static __device__ int follow(const Sizes &sizes, const Tile &tile, int start, int ky, int kx, int zeros) {
-        if (FORWARD || sizes.stride == 1) return start + ky * tile.columns.count + kx;
+    // The place of the source that a tap of a packed start leads to; `zeros` is one that holds zeros.
+    static __device__ int follow(const Tile &tile, int start, int ky, int kx, int zeros) {
         int row = (start >> 10 & 1023) + ky - tile.rows.phase;
         int column = (start & 1023) + kx - tile.columns.phase;
         if ((row | column) & 1) return zeros;
@@ -126,7 +129,7 @@ struct Product {
         for (int m = 0; m < M; m++)
             UNROLL
             for (int row = 0; row < ROWS; row++)
-                starts[m][row] = start_of(sizes, tile, first_row + m * 16 + Fragment<T>::row(lane, row));
+                starts[m][row] = start_of(sizes, tile, first_row + m * 16 + Fragment<T>::row(lane, row), pitch, lane);
         float sums[M][N][4] = {};
         if (bias && group == 0) {
             UNROLL
@@ -162,12 +165,16 @@ struct Product {
                         for (int m = 0; m < M; m++)
                             UNROLL
                             for (int row = 0; row < ROWS; row++)
-                                rows[m][row] = follow(sizes, tile, starts[m][row], ky, kx, zeros) * pitch +
-                                               Fragment<T>::column(lane);
+                                rows[m][row] = strided(sizes)
+                                                   ? follow(tile, starts[m][row], ky, kx, zeros) * pitch +
+                                                         Fragment<T>::column(lane)
+                                                   : starts[m][row];
+                        const T *of_places = a + channel;
+                        if (!strided(sizes)) of_places += (ky * tile.columns.count + kx) * pitch;
                         const T *of_tap = b + (ky * K + kx) * weight_rows * weight_pitch +
                                           (FORWARD ? first_column * weight_pitch + channel
                                                    : channel * weight_pitch + first_column);
-                        multiply_rows<FORWARD>(sums, a + channel, rows, of_tap, weight_pitch, lane);
+                        multiply_rows<FORWARD>(sums, of_places, rows, of_tap, weight_pitch, lane);
                     }
                 }
             }
