@@ -114,11 +114,22 @@ struct Product {
         }
     }
 
-    // Steps 1 to 3, and the sums [place][PITCH] in shared memory. `bias`, if there is one, is added.
-    static __device__ float *sums_of(const T *source, const Norm &norm, const T *weight, const float *bias,
-                                     const Sizes &sizes, const Tile &tile, int target, unsigned char *shared) {
-        int warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = warp / 4;
-        int first_row = warp % 4 / (BN / WN) * WM, first_column = warp % (BN / WN) * WN;
+    // The group of a warp, and the first row and column of the sums that it has.
+    struct Part {
+        int group, row, column;
+    };
+
+    static __device__ Part part_of_warp() {
+        int warp = threadIdx.x / 32;
+        return {warp / 4, warp % 4 / (BN / WN) * WM, warp % (BN / WN) * WN};
+    }
+
+    // Steps 1 to 3: the sums that a lane has, with `bias`, if there is one.
+    static __device__ void multiply_tile(const T *source, const Norm &norm, const T *weight, const float *bias,
+                                         const Sizes &sizes, const Tile &tile, int target, unsigned char *shared,
+                                         float (&sums)[M][N][4]) {
+        const Part part = part_of_warp();
+        int lane = threadIdx.x % 32;
         int pitch = sizes.chunk + PAD, weight_pitch = (FORWARD ? sizes.chunk : BN) + PAD;
         int weight_rows = FORWARD ? BN : sizes.chunk;
         int zeros = sizes.tile_images * tile.rows.count * tile.columns.count;
@@ -129,12 +140,11 @@ struct Product {
         for (int m = 0; m < M; m++)
             UNROLL
             for (int row = 0; row < ROWS; row++)
-                starts[m][row] = start_of(sizes, tile, first_row + m * 16 + Fragment<T>::row(lane, row), pitch, lane);
-        float sums[M][N][4] = {};
-        if (bias && group == 0) {
+                starts[m][row] = start_of(sizes, tile, part.row + m * 16 + Fragment<T>::row(lane, row), pitch, lane);
+        if (bias && part.group == 0) {
             UNROLL
             for (int n = 0; n < N; n++) {
-                int channel = target + first_column + n * 8 + lane % 4 * 2;
+                int channel = target + part.column + n * 8 + lane % 4 * 2;
                 if (channel >= sizes.target_channels) continue;
                 float2 of_channels = *(const float2 *)(bias + channel);
                 UNROLL
@@ -144,7 +154,7 @@ struct Product {
                 }
             }
         }
-        for (int i = threadIdx.x; i < pitch; i += THREADS) store(a + zeros * pitch + i, 0);
+        if (threadIdx.x < pitch) store(a + zeros * pitch + threadIdx.x, 0);
 
         for (int from = 0; from < sizes.source_channels; from += sizes.chunk) {
             int channels = min(sizes.chunk, sizes.source_channels - from);
@@ -155,9 +165,9 @@ struct Product {
             UNROLL_BY(1)
             for (int ky = 0; ky < K; ky++) {
                 wait_for_weights(ky);
-                if (by_rows && ky % GROUPS != group) continue;
+                if (by_rows && ky % GROUPS != part.group) continue;
                 UNROLL_BY(1)
-                for (int channel = by_rows ? 0 : group * 16; channel < channels; channel += GROUPS * 16) {
+                for (int channel = by_rows ? 0 : part.group * 16; channel < channels; channel += GROUPS * 16) {
                     UNROLL_BY(ABREAST)
                     for (int kx = 0; kx < K; kx++) {
                         int rows[M][ROWS];
@@ -172,21 +182,26 @@ struct Product {
                         const T *of_places = a + channel;
                         if (!strided(sizes)) of_places += (ky * tile.columns.count + kx) * pitch;
                         const T *of_tap = b + (ky * K + kx) * weight_rows * weight_pitch +
-                                          (FORWARD ? first_column * weight_pitch + channel
-                                                   : channel * weight_pitch + first_column);
+                                          (FORWARD ? part.column * weight_pitch + channel
+                                                   : channel * weight_pitch + part.column);
                         multiply_rows<FORWARD>(sums, of_places, rows, of_tap, weight_pitch, lane);
                     }
                 }
             }
         }
+    }
 
+    // The sums of all lanes, as [place][PITCH] in shared memory.
+    static __device__ float *exchange(const float (&sums)[M][N][4], unsigned char *shared) {
+        const Part part = part_of_warp();
+        int lane = threadIdx.x % 32;
         __syncthreads();
-        float *room = (float *)shared, *of_lane = room + (first_row + lane / 4) * PITCH + first_column;
+        float *room = (float *)shared, *of_lane = room + (part.row + lane / 4) * PITCH + part.column;
         for (int turn = 0; turn < GROUPS; turn++) {
-            for (int m = 0; m < M && turn == group; m++)
+            for (int m = 0; m < M && turn == part.group; m++)
                 for (int n = 0; n < N; n++)
                     for (int half = 0; half < 2; half++) {
-                        int within = (lane % 4 * 2) ^ (4 * swapped(lane / 4, first_column + n * 8));
+                        int within = (lane % 4 * 2) ^ (4 * swapped(lane / 4, part.column + n * 8));
                         float2 *to = (float2 *)(of_lane + (m * 16 + half * 8) * PITCH + n * 8 + within);
                         float2 sum = {sums[m][n][half * 2], sums[m][n][half * 2 + 1]};
                         if (turn > 0) sum.x += to->x, sum.y += to->y;
@@ -195,6 +210,21 @@ struct Product {
             __syncthreads();
         }
         return room;
+    }
+
+    // Where the WIDE numbers of each place that a thread takes are in the target; -1 where there is none.
+    static __device__ void find_places(const Sizes &sizes, const Tile &tile, int channel, int (&at)[PLACES]) {
+        UNROLL
+        for (int i = 0; i < PLACES; i++) {
+            int place = target_place(sizes, tile, threadIdx.x / VECTORS + i * STEP);
+            at[i] = place >= 0 && channel < sizes.target_channels ? place * sizes.target_channels + channel : -1;
+        }
+    }
+
+    // What is there in a map, all on its way before any of it is used. For a place that there is not it is what is in front.
+    static __device__ void load_places(const T *map, const int (&at)[PLACES], Wide<T> (&found)[PLACES]) {
+        UNROLL
+        for (int i = 0; i < PLACES; i++) found[i] = *(const Wide<T> *)(map + max(at[i], 0));
     }
 
     // Writes WIDE numbers, which become what is then there.
@@ -241,25 +271,24 @@ struct Product {
                                    T *y, float *statistics, const Sizes &sizes, unsigned char *shared) {
         Tile tile = tile_of<FORWARD, K>(sizes, blockIdx.x);
         int target = blockIdx.y * BN;
-        float *sums = sums_of(x, norm, weight, bias, sizes, tile, target, shared);
-        int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
-        bool takes = channel < sizes.target_channels;
+        float products[M][N][4] = {};
+        multiply_tile(x, norm, weight, bias, sizes, tile, target, shared, products);
+        int vector = threadIdx.x % VECTORS, at[PLACES];
+        find_places(sizes, tile, target + vector * WIDE, at);
+        Wide<T> added[PLACES];
+        if (residual) load_places(residual, at, added);
+        float *sums = exchange(products, shared);
         float total[WIDE] = {}, values[PLACES][WIDE];
-        bool inside[PLACES];
         UNROLL
         for (int i = 0; i < PLACES; i++) {
-            int index = threadIdx.x / VECTORS + i * STEP;
-            int place = target_place(sizes, tile, index);
-            inside[i] = takes && place >= 0;
-            if (!inside[i]) continue;
-            int at = place * sizes.target_channels + channel;
+            if (at[i] < 0) continue;
             load_sums(sums, i, values[i]);
             if (residual) {
-                float added[WIDE];
-                load_wide(residual + at, added);
-                for (int k = 0; k < WIDE; k++) values[i][k] += added[k];
+                float more[WIDE];
+                load_wide((const T *)&added[i], more);
+                for (int k = 0; k < WIDE; k++) values[i][k] += more[k];
             }
-            write(y + at, values[i]);
+            write(y + at[i], values[i]);
             for (int k = 0; k < WIDE; k++) total[k] += values[i][k];
         }
         if (!statistics) return;
@@ -278,7 +307,7 @@ struct Product {
         load_wide(room + vector * WIDE, mean);
         UNROLL
         for (int i = 0; i < PLACES; i++) {
-            if (!inside[i]) continue;
+            if (at[i] < 0) continue;
             for (int k = 0; k < WIDE; k++) {
                 float apart = values[i][k] - mean[k];
                 squares[k] = fmaf(apart, apart, squares[k]);
@@ -298,35 +327,38 @@ struct Product {
                                           float *sums_of_norm, const Sizes &sizes, unsigned char *shared) {
         Tile tile = tile_of<FORWARD, K>(sizes, blockIdx.x);
         int target = blockIdx.y * BN;
-        float *sums = sums_of(gradient, Norm{}, weight, nullptr, sizes, tile, target, shared);
-        int vector = threadIdx.x % VECTORS, channel = target + vector * WIDE;
-        bool takes = channel < sizes.target_channels;
-        float plain[WIDE] = {}, centred[WIDE] = {};
-        if (takes) {
+        float products[M][N][4] = {};
+        multiply_tile(gradient, Norm{}, weight, nullptr, sizes, tile, target, shared, products);
+        int channel = target + threadIdx.x % VECTORS * WIDE, at[PLACES];
+        find_places(sizes, tile, channel, at);
+        if (!x) {
+            const float *sums = exchange(products, shared);
             UNROLL
             for (int i = 0; i < PLACES; i++) {
-                int index = threadIdx.x / VECTORS + i * STEP;
-                int place = target_place(sizes, tile, index);
-                if (place < 0) continue;
-                int at = place * sizes.target_channels + channel;
+                if (at[i] < 0) continue;
                 float values[WIDE];
                 load_sums(sums, i, values);
-                if (!x) {
-                    store_wide(dx + at, values);
-                    continue;
-                }
-                const WideNorm of(norm, channel);
-                float of_x[WIDE];
-                load_wide(x + at, of_x);
-                for (int k = 0; k < WIDE; k++) values[k] = of(of_x[k], k) > 0 ? values[k] : 0;
-                write(dx + at, values);
-                for (int k = 0; k < WIDE; k++) {
-                    plain[k] += values[k];
-                    centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
-                }
+                store_wide(dx + at[i], values);
+            }
+            return;
+        }
+        Wide<T> behind[PLACES];
+        load_places(x, at, behind);
+        const WideNorm of(norm, min(channel, sizes.target_channels - WIDE));
+        float *sums = exchange(products, shared), plain[WIDE] = {}, centred[WIDE] = {};
+        UNROLL
+        for (int i = 0; i < PLACES; i++) {
+            if (at[i] < 0) continue;
+            float values[WIDE], of_x[WIDE];
+            load_sums(sums, i, values);
+            load_wide((const T *)&behind[i], of_x);
+            for (int k = 0; k < WIDE; k++) values[k] = of(of_x[k], k) > 0 ? values[k] : 0;
+            write(dx + at[i], values);
+            for (int k = 0; k < WIDE; k++) {
+                plain[k] += values[k];
+                centred[k] = fmaf(values[k], of_x[k] - of.mean[k], centred[k]);
             }
         }
-        if (!x) return;
         float *room = sums + BM * PITCH, *room_of_centred = room + WARPS * BN;
         sum_in_warps(plain, room);
         sum_in_warps(centred, room_of_centred);

@@ -6,6 +6,26 @@
 // Channels that a block finishes, as many as one read of memory brings, and threads that share the pieces of one.
 constexpr int FINISH_CHANNELS = 8;
 constexpr int FINISH_LANES = 64;
+// Pieces that a thread reads at a time, all of them before it waits for the first: as many as it has in a residual network at a
+// batch of 128, or more.
+constexpr int FINISH_AHEAD = 8;
+
+// NUMBERS numbers of a channel, of the pieces [piece][NUMBERS][channels] from `first` on that a thread reads at a time; 0 behind the last.
+// All are read, the last piece again where there is none: a read that depends on a condition waits for those before it to be used.
+template <int NUMBERS>
+__device__ inline void load_pieces(const float *from, int first, int pieces, int channels,
+                                   float (&found)[FINISH_AHEAD][NUMBERS]) {
+    UNROLL
+    for (int i = 0; i < FINISH_AHEAD; i++) {
+        int piece = min(first + i * FINISH_LANES, pieces - 1);
+        UNROLL
+        for (int k = 0; k < NUMBERS; k++) found[i][k] = from[((int64_t)piece * NUMBERS + k) * channels];
+    }
+    UNROLL
+    for (int i = 0; i < FINISH_AHEAD; i++)
+        UNROLL
+        for (int k = 0; k < NUMBERS; k++) found[i][k] = first + i * FINISH_LANES < pieces ? found[i][k] : 0;
+}
 
 // Sums of several numbers over the lanes of a channel, in f64 and in a fixed order: within a warp, and then over the warps.
 // The first lane gets them; called once by a kernel, since what it shares is not protected behind its end.
@@ -42,20 +62,23 @@ KERNEL(resolve_norm, (const float *variance, const float *gamma, const float *be
 // The norm of a batch, from the moments of its pieces [pieces][3][channels] = (count, mean, Σ(x − mean)²). Means are taken as
 // distances from that of the first piece: what cancels is then at most as many times the variance as there are pieces, and f64
 // has the digits for that.
-KERNEL(finish_norm, (const float *moments, int pieces, int channels, const float *gamma, const float *beta,
+BOUNDED_KERNEL(finish_norm, FINISH_CHANNELS * FINISH_LANES, 1, (const float *moments, int pieces, int channels, const float *gamma, const float *beta,
                      float epsilon, float *mean, float *variance, float *scale, float *shift,
                      float *inverse_deviation)) {
     int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
     double first = moments[channels + channel];
     // Σ count, Σ count · distance, and the sum of the squares of the distances from the first mean.
     double sums[3] = {};
-    UNROLL_BY(4)
-    for (int piece = threadIdx.y; piece < pieces; piece += FINISH_LANES) {
-        const float *of = moments + (int64_t)piece * 3 * channels + channel;
-        double count = of[0], apart = of[channels] - first;
-        sums[0] += count;
-        sums[1] += count * apart;
-        sums[2] += of[2 * channels] + count * apart * apart;
+    for (int piece = threadIdx.y; piece < pieces; piece += FINISH_AHEAD * FINISH_LANES) {
+        float found[FINISH_AHEAD][3];
+        load_pieces(moments + channel, piece, pieces, channels, found);
+        UNROLL
+        for (int i = 0; i < FINISH_AHEAD; i++) {
+            double count = found[i][0], apart = found[i][1] - first;
+            sums[0] += count;
+            sums[1] += count * apart;
+            sums[2] += found[i][2] + count * apart * apart;
+        }
     }
     lane_sums(sums);
     if (threadIdx.y == 0) {
@@ -74,17 +97,18 @@ KERNEL(finish_norm, (const float *moments, int pieces, int channels, const float
 // What the gradients behind a norm leave to be done, from the sums of the pieces [pieces][2][channels] = (Σ g, Σ g (x − mean)):
 // the gradients of γ and β, and dx = scale · g + slope · (x − mean) + offset. `count` is that of the statistics, or 0 where
 // they are constants.
-KERNEL(finish_norm_gradient, (const float *sums, int pieces, int channels, const float *scale,
+BOUNDED_KERNEL(finish_norm_gradient, FINISH_CHANNELS * FINISH_LANES, 1, (const float *sums, int pieces, int channels, const float *scale,
                               const float *inverse_deviation, int count, int add, float *gamma, float *beta,
                               float *slope, float *offset)) {
     int channel = blockIdx.x * FINISH_CHANNELS + threadIdx.x;
     // Σ g and Σ g (x − mean).
     double totals[2] = {};
-    UNROLL_BY(4)
-    for (int piece = threadIdx.y; piece < pieces; piece += FINISH_LANES) {
-        const float *of = sums + (int64_t)piece * 2 * channels + channel;
-        totals[0] += of[0];
-        totals[1] += of[channels];
+    for (int piece = threadIdx.y; piece < pieces; piece += FINISH_AHEAD * FINISH_LANES) {
+        float found[FINISH_AHEAD][2];
+        load_pieces(sums + channel, piece, pieces, channels, found);
+        UNROLL
+        for (int i = 0; i < FINISH_AHEAD; i++)
+            for (int k = 0; k < 2; k++) totals[k] += found[i][k];
     }
     lane_sums(totals);
     if (threadIdx.y == 0) {

@@ -59,33 +59,39 @@ struct WeightGradient {
         }
     }
 
-    // The gradient at the places of a tile, `places` of them with those behind its end, as [place][PITCH]; zeros
-    // where the tile is outside of the map. Adds what it reads to the thread's sums for the bias.
-    static __device__ void load_gradient(const T *gradient, const Sizes &sizes, const Tile &tile, int channel,
-                                         int places, T *to, float *bias) {
-        int vector = threadIdx.x % VECTORS;
+    // The gradient at the places of a tile, `places` of them with those behind its end, begins its way to shared memory, as
+    // [place][PITCH]; zeros where the tile is outside of the map.
+    static __device__ void begin_gradient(const T *gradient, const Sizes &sizes, const Tile &tile, int channel,
+                                          int places, T *to) {
+        constexpr int PER_COPY = 16 / sizeof(T);
+        int of_place = threadIdx.x % VECTORS * WIDE;
+        if (channel + of_place < sizes.target_channels) {
+            UNROLL_BY(1)
+            for (int index = threadIdx.x / VECTORS; index < places; index += THREADS / VECTORS) {
+                int place = target_place(sizes, tile, index);
+                const T *from = gradient + place * sizes.target_channels + channel + of_place;
+                T *at = to + index * PITCH + of_place;
+                if (place < 0)
+                    *(Wide<T> *)at = Wide<T>{};
+                else
+                    for (int i = 0; i < WIDE; i += PER_COPY) begin_copy(at + i, from + i);
+            }
+        }
+        end_group();
+    }
+
+    // Waits for what this thread has brought of the gradient, and adds it to the thread's sums for the bias.
+    static __device__ void add_to_bias(const T *gradient, const Sizes &sizes, int channel, int places, float *bias) {
+        int of_place = threadIdx.x % VECTORS * WIDE;
+        wait_for_groups<0>();
+        if (channel + of_place >= sizes.target_channels) return;
         float4 *of_bias = (float4 *)bias + threadIdx.x, low = of_bias[0], high = of_bias[THREADS];
-        channel += vector * WIDE;
-        if (channel >= sizes.target_channels) return;
-        // Reads that are under way at a time: more would need registers that the sums of the weights have.
-        constexpr int AHEAD = 2, STEP = THREADS / VECTORS;
-        for (int first = threadIdx.x / VECTORS; first < places; first += AHEAD * STEP) {
-            Wide<T> found[AHEAD] = {};
-            UNROLL
-            for (int i = 0; i < AHEAD; i++) {
-                int place = target_place(sizes, tile, first + i * STEP);
-                if (place >= 0) found[i] = *(const Wide<T> *)(gradient + place * sizes.target_channels + channel);
-            }
-            UNROLL
-            for (int i = 0; i < AHEAD; i++) {
-                int index = first + i * STEP;
-                if (index >= places) break;
-                *(Wide<T> *)(to + index * PITCH + vector * WIDE) = found[i];
-                float values[WIDE];
-                load_wide((const T *)&found[i], values);
-                low = added(low, make_float4(values[0], values[1], values[2], values[3]));
-                high = added(high, make_float4(values[4], values[5], values[6], values[7]));
-            }
+        UNROLL_BY(2)
+        for (int index = threadIdx.x / VECTORS; index < places; index += THREADS / VECTORS) {
+            float values[WIDE];
+            load_wide(gradient + index * PITCH + of_place, values);
+            low = added(low, make_float4(values[0], values[1], values[2], values[3]));
+            high = added(high, make_float4(values[4], values[5], values[6], values[7]));
         }
         of_bias[0] = low, of_bias[THREADS] = high;
     }
@@ -99,7 +105,8 @@ struct WeightGradient {
         int places = (places_of(sizes) + 15) / 16 * 16;
         Tile tile = tile_of<true, K>(sizes, 0);
         int columns = tile.columns.count;
-        // In shared memory: sums for the bias, the first four of each thread and then its last four, where the source of a place begins, the source, and the gradient.
+        // In shared memory: sums for the bias, the first four of each thread and then its last four; where the source of a
+        // place begins; the source, and the gradient.
         float *bias = (float *)shared, *room = bias + THREADS * WIDE;
         int *starts = (int *)room;
         T *a = (T *)(starts + places), *of_gradient = a + sizes.tile_images * tile.rows.count * columns * PITCH;
@@ -113,8 +120,9 @@ struct WeightGradient {
         for (int index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             tile = tile_of<true, K>(sizes, index);
             __syncthreads();
-            load_gradient(gradient, sizes, tile, to_channel, places, of_gradient, bias);
+            begin_gradient(gradient, sizes, tile, to_channel, places, of_gradient);
             load_tile<THREADS>(x, norm, sizes, tile, from_channel, channels, PITCH, a);
+            add_to_bias(of_gradient, sizes, to_channel, places, bias);
             __syncthreads();
             UNROLL_BY(1)
             for (int place = sharer * 16; place < places; place += SHARERS * 16)
