@@ -9,12 +9,17 @@
 //
 // which is the same with the taps in the opposite order and w transposed. A block takes 4096 numbers of the target:
 //
-// 1. The weights of all taps, for 16 to 64 channels of the source, begin their way to shared memory.
-// 2. The part of the source under the tile goes there too, once for all taps; norm and ReLU are applied on the way.
-// 3. Each warp multiplies rows of 16 places by the weights, tap by tap, straight from there. While the weights of the
+// 1. The part of the source under the tile begins its way to shared memory, once for all taps, and the weights of all
+//    taps theirs, for 16 to 64 channels of the source. Norm and ReLU are applied to what has arrived.
+// 2. Each warp multiplies rows of 16 places by the weights, tap by tap, straight from there. While the weights of the
 //    first row of taps are used, the others may still be on their way.
-// 4. The sums meet in shared memory, from where they are written in whole channels: with bias and what is added to
-//    them, or masked by the ReLU that they go back through; the sums that the norm needs are taken on the way.
+// 3. What is added to the results, or masks them, begins its way.
+// 4. The sums meet in shared memory, from where they are written in whole channels: with what is added to them, or
+//    masked by the ReLU that they go back through; the sums that the norm needs are taken on the way.
+//
+// A network's maps are small, and all blocks of a kernel run at once: a kernel takes about as long as its slowest block,
+// and that as long as it waits for memory one time after another. So a step asks for all that it needs before it waits,
+// which is looked for in the machine code.
 //
 // Every number of the target is a sum over the source's channels in chunks, in them over the taps, and in those over
 // 16 channels at a time; if two groups of warps share the channels of a tap, or, of 16 channels, the rows of taps, their
@@ -35,6 +40,8 @@ struct Product {
     static constexpr int M = WM / 16, N = WN / 8;
     // Taps of a row that are multiplied side by side: one is enough to be done where there are no tensor cores.
     static constexpr int ABREAST = sizeof(T) == 2 ? K : 1;
+    // Reads of the source that are under way at a time: as many as a thread has in a residual network, as far as registers last.
+    static constexpr int AHEAD = sizeof(T) == 4 ? 2 : BN == 16 ? 6 : BN == 32 ? 3 : 4;
     static constexpr int PAD = Fragment<T>::PAD, ROWS = Fragment<T>::ROWS;
     // The sums in shared memory: rows begin at odd multiples of eight banks.
     static constexpr int PITCH = BN + 8;
@@ -124,68 +131,87 @@ struct Product {
         return {warp / 4, warp % 4 / (BN / WN) * WM, warp % (BN / WN) * WN};
     }
 
-    // Steps 1 to 3: the sums that a lane has, with `bias`, if there is one.
+    // Steps 1 and 2: the sums that a lane has, with `bias`, if there is one.
     static __device__ void multiply_tile(const T *source, const Norm &norm, const T *weight, const float *bias,
                                          const Sizes &sizes, const Tile &tile, int target, unsigned char *shared,
                                          float (&sums)[M][N][4]) {
         const Part part = part_of_warp();
         int lane = threadIdx.x % 32;
-        int pitch = sizes.chunk + PAD, weight_pitch = (FORWARD ? sizes.chunk : BN) + PAD;
-        int weight_rows = FORWARD ? BN : sizes.chunk;
-        int zeros = sizes.tile_images * tile.rows.count * tile.columns.count;
+        int pitch = sizes.chunk + PAD, zeros = source_places_of(sizes, tile);
         T *a = (T *)shared, *b = a + (zeros + 1) * pitch;
 
         int starts[M][ROWS];
-        UNROLL
-        for (int m = 0; m < M; m++)
+        auto prepare = [&] {
             UNROLL
-            for (int row = 0; row < ROWS; row++)
-                starts[m][row] = start_of(sizes, tile, part.row + m * 16 + Fragment<T>::row(lane, row), pitch, lane);
-        if (bias && part.group == 0) {
-            UNROLL
-            for (int n = 0; n < N; n++) {
-                int channel = target + part.column + n * 8 + lane % 4 * 2;
-                if (channel >= sizes.target_channels) continue;
-                float2 of_channels = *(const float2 *)(bias + channel);
+            for (int m = 0; m < M; m++)
                 UNROLL
-                for (int m = 0; m < M; m++) {
-                    sums[m][n][0] = sums[m][n][2] = of_channels.x;
-                    sums[m][n][1] = sums[m][n][3] = of_channels.y;
+                for (int row = 0; row < ROWS; row++)
+                    starts[m][row] = start_of(sizes, tile, part.row + m * 16 + Fragment<T>::row(lane, row), pitch, lane);
+            if (bias && part.group == 0) {
+                UNROLL
+                for (int n = 0; n < N; n++) {
+                    int channel = target + part.column + n * 8 + lane % 4 * 2;
+                    if (channel >= sizes.target_channels) continue;
+                    float2 of_channels = *(const float2 *)(bias + channel);
+                    UNROLL
+                    for (int m = 0; m < M; m++) {
+                        sums[m][n][0] = sums[m][n][2] = of_channels.x;
+                        sums[m][n][1] = sums[m][n][3] = of_channels.y;
+                    }
                 }
             }
-        }
-        if (threadIdx.x < pitch) store(a + zeros * pitch + threadIdx.x, 0);
+            if (threadIdx.x < pitch) store(a + zeros * pitch + threadIdx.x, 0);
+        };
 
         for (int from = 0; from < sizes.source_channels; from += sizes.chunk) {
             int channels = min(sizes.chunk, sizes.source_channels - from);
-            bool by_rows = channels == 16;
             if (from > 0) __syncthreads();
-            begin_weights(weight, sizes, from, channels, target, b);
-            load_tile<THREADS>(source, norm, sizes, tile, from, channels, pitch, a);
+            auto meanwhile = [&] {
+                begin_weights(weight, sizes, from, channels, target, b);
+                if (from == 0) prepare();
+            };
+            if (FORWARD) {
+                load_tile<THREADS, AHEAD>(source, norm, sizes, tile, from, channels, pitch, a, meanwhile);
+            } else {
+                begin_tile<THREADS>(source, sizes, tile, from, channels, pitch, a);
+                meanwhile();
+            }
+            if (strided(sizes))
+                multiply_taps<true>(a, b, sizes, tile, starts, channels, lane, sums);
+            else
+                multiply_taps<false>(a, b, sizes, tile, starts, channels, lane, sums);
+        }
+    }
+
+    // Adds the products with all taps of `channels` channels that are in shared memory, or come there.
+    template <bool STRIDED>
+    static __device__ void multiply_taps(const T *a, const T *b, const Sizes &sizes, const Tile &tile,
+                                         const int (&starts)[M][ROWS], int channels, int lane, float (&sums)[M][N][4]) {
+        const Part part = part_of_warp();
+        int pitch = sizes.chunk + PAD, weight_pitch = (FORWARD ? sizes.chunk : BN) + PAD;
+        int weight_rows = FORWARD ? BN : sizes.chunk, zeros = source_places_of(sizes, tile);
+        bool by_rows = channels == 16;
+        UNROLL_BY(1)
+        for (int ky = 0; ky < K; ky++) {
+            wait_for_weights(ky);
+            if (by_rows && ky % GROUPS != part.group) continue;
             UNROLL_BY(1)
-            for (int ky = 0; ky < K; ky++) {
-                wait_for_weights(ky);
-                if (by_rows && ky % GROUPS != part.group) continue;
-                UNROLL_BY(1)
-                for (int channel = by_rows ? 0 : part.group * 16; channel < channels; channel += GROUPS * 16) {
-                    UNROLL_BY(ABREAST)
-                    for (int kx = 0; kx < K; kx++) {
-                        int rows[M][ROWS];
+            for (int channel = by_rows ? 0 : part.group * 16; channel < channels; channel += GROUPS * 16) {
+                UNROLL_BY(ABREAST)
+                for (int kx = 0; kx < K; kx++) {
+                    const T *of_places = a + channel + (STRIDED ? 0 : (ky * tile.columns.count + kx) * pitch);
+                    int rows[M][ROWS];
+                    UNROLL
+                    for (int m = 0; m < M; m++)
                         UNROLL
-                        for (int m = 0; m < M; m++)
-                            UNROLL
-                            for (int row = 0; row < ROWS; row++)
-                                rows[m][row] = strided(sizes)
-                                                   ? follow(tile, starts[m][row], ky, kx, zeros) * pitch +
+                        for (int row = 0; row < ROWS; row++)
+                            rows[m][row] = STRIDED ? follow(tile, starts[m][row], ky, kx, zeros) * pitch +
                                                          Fragment<T>::column(lane)
                                                    : starts[m][row];
-                        const T *of_places = a + channel;
-                        if (!strided(sizes)) of_places += (ky * tile.columns.count + kx) * pitch;
-                        const T *of_tap = b + (ky * K + kx) * weight_rows * weight_pitch +
-                                          (FORWARD ? part.column * weight_pitch + channel
-                                                   : channel * weight_pitch + part.column);
-                        multiply_rows<FORWARD>(sums, of_places, rows, of_tap, weight_pitch, lane);
-                    }
+                    const T *of_tap = b + (ky * K + kx) * weight_rows * weight_pitch +
+                                      (FORWARD ? part.column * weight_pitch + channel
+                                               : channel * weight_pitch + part.column);
+                    multiply_rows<FORWARD>(sums, of_places, rows, of_tap, weight_pitch, lane);
                 }
             }
         }

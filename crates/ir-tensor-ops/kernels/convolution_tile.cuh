@@ -123,35 +123,48 @@ struct Wide<bf16> {
     uint4 words[1];
 };
 
+// Where place number `place` of what a tile needs of the source is in its map, in places; -1 if it is not in the map.
+__device__ inline int source_place(const Sizes &sizes, const Tile &tile, int place) {
+    int plane = tile.rows.count * tile.columns.count;
+    int of_tile = quotient(place, sizes.per_window_plane), in_image = place - of_tile * plane;
+    int of_image = quotient(in_image, sizes.per_window_row);
+    int image = tile.image + of_tile, row = tile.rows.first + of_image;
+    int column = tile.columns.first + in_image - of_image * tile.columns.count;
+    // As unsigned numbers, those below 0 are large ones.
+    bool inside = of_tile < sizes.tile_images && image < sizes.images && (unsigned)row < (unsigned)sizes.source_height &&
+                  (unsigned)column < (unsigned)sizes.source_width;
+    return inside ? (image * sizes.source_height + row) * sizes.source_width + column : -1;
+}
+
+__device__ inline int source_places_of(const Sizes &sizes, const Tile &tile) {
+    return sizes.tile_images * tile.rows.count * tile.columns.count;
+}
+
 // Fills `to` [image][row][column][pitch] with `channels` channels, from `channel` on, of the part of the source that
-// the tile needs, through norm and ReLU; zeros outside of the map. A thread always takes the same channels.
-template <int THREADS, typename T>
+// the tile needs, through norm and ReLU; zeros outside of the map. A thread always takes the same channels, and reads AHEAD
+// times before it waits for the first. `meanwhile` is done by every thread while its first reads are under way.
+template <int THREADS, int AHEAD, typename T, typename Work>
 __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes &sizes, const Tile &tile, int channel,
-                                 int channels, int pitch, T *to) {
-    // Reads that are under way at a time: what a tile of the residual networks needs is one or two times as many.
-    constexpr int AHEAD = sizeof(T) == 2 ? 3 : 2;
+                                 int channels, int pitch, T *to, const Work &meanwhile) {
     int shift = shift_of(sizes.chunk), vector = threadIdx.x & ((1 << shift) - 1), threads = THREADS >> shift;
-    if (vector * WIDE >= channels) return;
+    int places = vector * WIDE < channels ? source_places_of(sizes, tile) : 0;
     channel += vector * WIDE;
-    int plane = tile.rows.count * tile.columns.count, places = sizes.tile_images * plane;
     const T *from = source + channel;
     const Wide<T> zeros = {};
-    for (int first = threadIdx.x >> shift; first < places; first += AHEAD * threads) {
-        Wide<T> found[AHEAD];
-        bool inside[AHEAD];
+    Wide<T> found[AHEAD];
+    bool inside[AHEAD];
+    auto read = [&](int first) {
         UNROLL
         for (int i = 0; i < AHEAD; i++) {
-            int place = first + i * threads;
-            int of_tile = quotient(place, sizes.per_window_plane), in_image = place - of_tile * plane;
-            int of_image = quotient(in_image, sizes.per_window_row);
-            int image = tile.image + of_tile, row = tile.rows.first + of_image;
-            int column = tile.columns.first + in_image - of_image * tile.columns.count;
-            // As unsigned numbers, those below 0 are large ones.
-            inside[i] = place < places && image < sizes.images && (unsigned)row < (unsigned)sizes.source_height &&
-                        (unsigned)column < (unsigned)sizes.source_width;
-            int at = (image * sizes.source_height + row) * sizes.source_width + column;
+            int place = first + i * threads, at = place < places ? source_place(sizes, tile, place) : -1;
+            inside[i] = at >= 0;
             found[i] = inside[i] ? *(const Wide<T> *)(from + at * sizes.source_channels) : zeros;
         }
+    };
+    int first = threadIdx.x >> shift;
+    read(first);
+    meanwhile();
+    while (first < places) {
         if (norm.mean) {
             // Read again for all that is under way together: kept over all of the tile they would take registers.
             const WideNorm of(norm, channel);
@@ -169,5 +182,27 @@ __device__ inline void load_tile(const T *source, const Norm &norm, const Sizes 
             int place = first + i * threads;
             if (place < places) *(Wide<T> *)(to + place * pitch + vector * WIDE) = found[i];
         }
+        first += AHEAD * threads;
+        if (first < places) read(first);
+    }
+}
+
+// The same without a norm, on its way as a part of the next group of copies.
+template <int THREADS, typename T>
+__device__ inline void begin_tile(const T *source, const Sizes &sizes, const Tile &tile, int channel, int channels,
+                                  int pitch, T *to) {
+    constexpr int PER_COPY = 16 / sizeof(T);
+    int shift = shift_of(sizes.chunk), vector = threadIdx.x & ((1 << shift) - 1), threads = THREADS >> shift;
+    if (vector * WIDE >= channels) return;
+    const T *from = source + channel + vector * WIDE;
+    int places = source_places_of(sizes, tile);
+    UNROLL_BY(1)
+    for (int place = threadIdx.x >> shift; place < places; place += threads) {
+        int at = source_place(sizes, tile, place);
+        T *there = to + place * pitch + vector * WIDE;
+        if (at < 0)
+            *(Wide<T> *)there = Wide<T>{};
+        else
+            for (int i = 0; i < WIDE; i += PER_COPY) begin_copy(there + i, from + at * sizes.source_channels + i);
     }
 }

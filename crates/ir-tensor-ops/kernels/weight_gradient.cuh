@@ -21,6 +21,8 @@ struct WeightGradient {
     static constexpr int SIDE = CHANNELS / 16, PIECES = SIDE * SIDE, SHARERS = THREADS / 32 / PIECES;
     static constexpr int PITCH = CHANNELS + Fragment<T>::PAD;
     static constexpr int VECTORS = CHANNELS / WIDE;
+    // Reads of x that are under way at a time, as far as registers last.
+    static constexpr int AHEAD = sizeof(T) == 4 ? 2 : CHANNELS == 16 ? 3 : 4;
 
     // 16 places more, from `place` on: sums[tap][two of 8 channels i].
     static __device__ void multiply_places(float (&sums)[TAPS][2][4], const bf16 *gradient, const bf16 *a,
@@ -120,8 +122,9 @@ struct WeightGradient {
         for (int index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             tile = tile_of<true, K>(sizes, index);
             __syncthreads();
-            begin_gradient(gradient, sizes, tile, to_channel, places, of_gradient);
-            load_tile<THREADS>(x, norm, sizes, tile, from_channel, channels, PITCH, a);
+            load_tile<THREADS, AHEAD>(x, norm, sizes, tile, from_channel, channels, PITCH, a, [&] {
+                begin_gradient(gradient, sizes, tile, to_channel, places, of_gradient);
+            });
             add_to_bias(of_gradient, sizes, to_channel, places, bias);
             __syncthreads();
             UNROLL_BY(1)
