@@ -160,7 +160,8 @@ struct Product {
                     }
                 }
             }
-            if (threadIdx.x < pitch) store(a + zeros * pitch + threadIdx.x, 0);
+            int thread = threadIdx.x;
+            if (thread < pitch) store(a + zeros * pitch + thread, 0);
         };
 
         for (int from = 0; from < sizes.source_channels; from += sizes.chunk) {

@@ -123,36 +123,53 @@ BOUNDED_KERNEL(finish_norm_gradient, FINISH_CHANNELS * FINISH_LANES, 1, (const f
     }
 }
 
-// dx = scale · g + slope · (x − mean) + offset (+ added); dx may be g.
-template <typename T>
+constexpr int THROUGH_THREADS = 256;
+
+// dx = scale · g + slope · (x − mean) + offset (+ added); dx may be g. A thread keeps to WIDE channels: the threads of all
+// blocks are a multiple of those that a place takes. It reads AHEAD times before it waits for the first.
+template <int AHEAD, typename T>
 __device__ inline void through_norm(const T *gradient, const T *x, const T *added, const float *scale,
                                     const float *mean, const float *slope, const float *offset, T *dx,
                                     int places, int channels) {
     // No map has 2³¹ numbers.
-    int vectors = channels / WIDE, size = places * vectors;
-    for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < size; i += gridDim.x * blockDim.x) {
-        int channel = i % vectors * WIDE;
-        float g[WIDE], at[WIDE], more[WIDE], factor[WIDE], middle[WIDE], of_x[WIDE], constant[WIDE];
-        load_wide(gradient + i * WIDE, g);
-        load_wide(x + i * WIDE, at);
-        if (added) load_wide(added + i * WIDE, more);
-        load_wide(scale + channel, factor);
-        load_wide(mean + channel, middle);
-        load_wide(slope + channel, of_x);
-        load_wide(offset + channel, constant);
-        for (int k = 0; k < WIDE; k++) {
-            g[k] = fmaf(factor[k], g[k], fmaf(of_x[k], at[k] - middle[k], constant[k]));
-            if (added) g[k] += more[k];
+    int vectors = channels / WIDE, size = places * vectors, threads = gridDim.x * THROUGH_THREADS;
+    int first = blockIdx.x * THROUGH_THREADS + threadIdx.x, channel = first % vectors * WIDE;
+    float factor[WIDE], middle[WIDE], of_x[WIDE], constant[WIDE];
+    load_wide(scale + channel, factor);
+    load_wide(mean + channel, middle);
+    load_wide(slope + channel, of_x);
+    load_wide(offset + channel, constant);
+    for (; first < size; first += AHEAD * threads) {
+        Wide<T> found[AHEAD], found_x[AHEAD], more[AHEAD];
+        UNROLL
+        for (int i = 0; i < AHEAD; i++) {
+            // Behind the end, the first once more.
+            int at = (first + i * threads < size ? first + i * threads : first) * WIDE;
+            found[i] = *(const Wide<T> *)(gradient + at);
+            found_x[i] = *(const Wide<T> *)(x + at);
+            if (added) more[i] = *(const Wide<T> *)(added + at);
         }
-        store_wide(dx + i * WIDE, g);
+        UNROLL
+        for (int i = 0; i < AHEAD; i++) {
+            if (first + i * threads >= size) break;
+            float g[WIDE], at[WIDE], plus[WIDE];
+            load_wide((const T *)&found[i], g);
+            load_wide((const T *)&found_x[i], at);
+            if (added) load_wide((const T *)&more[i], plus);
+            for (int k = 0; k < WIDE; k++) {
+                g[k] = fmaf(factor[k], g[k], fmaf(of_x[k], at[k] - middle[k], constant[k]));
+                if (added) g[k] += plus[k];
+            }
+            store_wide(dx + (first + i * threads) * WIDE, g);
+        }
     }
 }
 
 #define DEFINE(ending, T)                                                                                          \
-    KERNEL(through_norm_##ending, (const T *gradient, const T *x, const T *added, const float *scale,              \
-                                   const float *mean, const float *slope, const float *offset, T *dx, int places,  \
-                                   int channels)) {                                                                \
-        through_norm(gradient, x, added, scale, mean, slope, offset, dx, places, channels);                        \
+    BOUNDED_KERNEL(through_norm_##ending, THROUGH_THREADS, 2,                                                      \
+                   (const T *gradient, const T *x, const T *added, const float *scale, const float *mean,          \
+                    const float *slope, const float *offset, T *dx, int places, int channels)) {                   \
+        through_norm<8 / sizeof(T)>(gradient, x, added, scale, mean, slope, offset, dx, places, channels);         \
     }
 FOR_EACH_TYPE(DEFINE)
 #undef DEFINE

@@ -26,6 +26,20 @@ pub struct NormState {
     pub inverse_deviation: Buffer<f32>,
 }
 
+/// Threads of a block of `through_norm` in `kernels/norm.cuh`.
+const THREADS: usize = 256;
+
+/// Blocks for maps of so many places: each thread takes up to four times eight channels of a place, always the same ones, so that all threads together
+/// are a multiple of those that a place takes.
+fn through_norm_blocks(places: usize, channels: usize) -> u32 {
+    let vectors = channels / 8;
+    // What is left of them in the number of blocks, the threads of a block being a power of two.
+    let odd = vectors >> vectors.trailing_zeros().min(THREADS.trailing_zeros());
+    (places * vectors)
+        .div_ceil(4 * THREADS)
+        .next_multiple_of(odd) as u32
+}
+
 impl NormState {
     /// Room for one, which may hold anything.
     ///
@@ -184,9 +198,13 @@ impl NormState {
             (channels as i32).into(),
         ];
         let kernel = format!("through_norm_{}", gradient.precision().name());
-        let work = places * channels / 8;
-        // SAFETY: the maps have one size and precision, and the buffers as many channels.
-        unsafe { self.gpu().launch_for(work, kernel, arguments) }
+        // SAFETY: the maps have one size and precision, and the buffers as many channels; the threads are a multiple of those
+        // that a place takes.
+        unsafe {
+            let grid = [through_norm_blocks(places, channels), 1, 1];
+            self.gpu()
+                .launch(kernel, grid, [THREADS as u32, 1, 1], 0, arguments)
+        }
     }
 
     fn gpu(&self) -> &Gpu {
