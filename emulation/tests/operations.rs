@@ -165,6 +165,147 @@ fn a_label_that_is_no_class_has_no_loss() {
 }
 
 #[test]
+fn statistics_are_those_of_all_pieces() {
+    for gpu in gpus() {
+        // More than threads read at a time, and not a multiple of that.
+        let (channels, pieces) = (16, 1200);
+        let values: Vec<f32> = uniform(&[pieces * 3 * channels], 1)
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        // Count, mean and squared distances of a piece.
+        let number = |piece: usize, what: usize, channel: usize| {
+            let value = values[(piece * 3 + what) * channels + channel];
+            match what {
+                0 => (piece % 7 + 1) as f32,
+                1 => 3. + value,
+                _ => value.abs(),
+            }
+        };
+        let mut moments = Vec::new();
+        for piece in 0..pieces {
+            for what in 0..3 {
+                moments.extend((0..channels).map(|channel| number(piece, what, channel)));
+            }
+        }
+        let moments = Buffer::from_slice(&gpu, &moments).unwrap();
+        let norm = NormState::new(&gpu, channels).unwrap();
+        let gamma = Buffer::from_slice(&gpu, &vec![1f32; channels]).unwrap();
+        norm.of_moments(&moments, pieces, &gamma, &gamma, 1e-5)
+            .unwrap();
+        let (mean, variance) = (norm.mean.to_vec().unwrap(), norm.variance.to_vec().unwrap());
+        for channel in 0..channels {
+            let sum = |term: &dyn Fn(f64, f64, f64) -> f64| -> f64 {
+                let of = |piece, what| f64::from(number(piece, what, channel));
+                (0..pieces)
+                    .map(|piece| term(of(piece, 0), of(piece, 1), of(piece, 2)))
+                    .sum()
+            };
+            let count = sum(&|count, _, _| count);
+            let exact = sum(&|count, mean, _| count * mean) / count;
+            let spread =
+                sum(&|count, mean, squares| squares + count * (mean - exact).powi(2)) / count;
+            // Sums in f64, rounded to f32 once.
+            let near = |found: f32, exact: f64| (f64::from(found) - exact).abs() <= 6e-8 * exact;
+            assert!(near(mean[channel], exact), "channel {channel}");
+            assert!(near(variance[channel], spread), "channel {channel}");
+        }
+    }
+}
+
+#[test]
+fn a_gradient_goes_through_a_norm_of_any_channels_and_pieces() {
+    // Channels that are a power of two, and 112 with their padding; more pieces than threads read at a time.
+    for (gpu, dims) in gpus()
+        .into_iter()
+        .flat_map(|gpu| [[5usize, 16, 10, 10], [3, 100, 5, 5]].map(|dims| (gpu.clone(), dims)))
+    {
+        let [images, channels, height, width] = dims;
+        let (padded, pieces, count) =
+            (channels.next_multiple_of(16), 1200, images * height * width);
+        let numbers = |seed: u64, length: usize, from: f64| -> Vec<f32> {
+            let tensor = uniform(&[length], seed).unwrap().affine(1., from).unwrap();
+            tensor.to_vec1().unwrap()
+        };
+        let of_channels = |seed| {
+            let mut values = numbers(seed, channels, 2.);
+            values.resize(padded, 0.);
+            Buffer::from_slice(&gpu, &values).unwrap()
+        };
+        let norm = NormState {
+            mean: of_channels(1),
+            variance: of_channels(2),
+            ..NormState::new(&gpu, channels).unwrap()
+        };
+        norm.resolve(&of_channels(3), &of_channels(4), 1e-5)
+            .unwrap();
+        let sums = numbers(5, pieces * 2 * padded, 0.);
+        let [of_gamma, of_beta] = [0, 1].map(|_| Buffer::<f32>::new(&gpu, padded).unwrap());
+        let rule = NormRule::new(&gpu, channels).unwrap();
+        let device_sums = Buffer::from_slice(&gpu, &sums).unwrap();
+        norm.gradient(
+            &device_sums,
+            pieces,
+            count,
+            [&of_gamma, &of_beta],
+            false,
+            &rule,
+        )
+        .unwrap();
+        let total = |which: usize, channel: usize| -> f64 {
+            let of_piece = sums.chunks(2 * padded);
+            of_piece
+                .map(|piece| f64::from(piece[which * padded + channel]))
+                .sum()
+        };
+        let read = |buffer: &Buffer<f32>| -> Vec<f64> {
+            buffer
+                .to_vec()
+                .unwrap()
+                .into_iter()
+                .map(f64::from)
+                .collect()
+        };
+        let (scale, mean, inverse) = (
+            read(&norm.scale),
+            read(&norm.mean),
+            read(&norm.inverse_deviation),
+        );
+        let (of_gamma, of_beta) = (read(&of_gamma), read(&of_beta));
+        let [gradient, x, added] = [6, 7, 8].map(|seed| uniform(&dims, seed).unwrap());
+        let mut expected = Vec::new();
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let maps = [values(&gradient), values(&x), values(&added)];
+        for i in 0..count * channels {
+            let channel = i / (height * width) % channels;
+            let (plain, centred) = (total(0, channel), total(1, channel));
+            if i < height * width * channels && i % (height * width) == 0 {
+                // Rounded to f32 once each.
+                let near = |found: f64, exact: f64| (found - exact).abs() <= 1e-6 * exact.abs();
+                assert!(near(of_beta[channel], plain), "channel {channel}");
+                assert!(
+                    near(of_gamma[channel], centred * inverse[channel]),
+                    "channel {channel}"
+                );
+            }
+            let [g, x, added] = [0, 1, 2].map(|map| f64::from(maps[map][i]));
+            let per_value = scale[channel] / count as f64;
+            let of_x = inverse[channel] * inverse[channel] * centred * (x - mean[channel]);
+            expected.push((scale[channel] * g - per_value * (of_x + plain) + added) as f32);
+        }
+        let expected = Tensor::from_vec(expected, &dims, &Device::Cpu).unwrap();
+        for (precision, bound) in [(Precision::F32, 1e-6), (Precision::Bf16, 1e-2)] {
+            let [gradient, x, added] =
+                [&gradient, &x, &added].map(|map| Map::from_tensor(&gpu, map, precision).unwrap());
+            norm.gradient_of_x(&rule, &gradient, &x, Some(&added), &gradient)
+                .unwrap();
+            let found = distance(&gradient.to_tensor().unwrap(), &expected);
+            assert!(found < bound, "{dims:?}, {precision:?}: {found}");
+        }
+    }
+}
+
+#[test]
 fn features_and_their_gradient_are_those_of_the_cpu() {
     for gpu in gpus() {
         // A kernel that does not divide the map: what fills no window has no part.
