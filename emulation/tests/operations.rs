@@ -1,6 +1,8 @@
 //! The operations by themselves, where a whole step would not tell: badly scaled numbers, what does not fit.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::iter::zip;
+
 use candle_core::{Device, Tensor};
 use ir_emulation::{distance, gpus, uniform};
 use ir_tensor_ops::gpu::{
@@ -271,28 +273,34 @@ fn a_gradient_goes_through_a_norm_of_any_channels_and_pieces() {
             read(&norm.mean),
             read(&norm.inverse_deviation),
         );
-        let (of_gamma, of_beta) = (read(&of_gamma), read(&of_beta));
-        let [gradient, x, added] = [6, 7, 8].map(|seed| uniform(&dims, seed).unwrap());
-        let mut expected = Vec::new();
-        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let maps = [values(&gradient), values(&x), values(&added)];
-        for i in 0..count * channels {
-            let channel = i / (height * width) % channels;
-            let (plain, centred) = (total(0, channel), total(1, channel));
-            if i < height * width * channels && i % (height * width) == 0 {
-                // Rounded to f32 once each.
-                let near = |found: f64, exact: f64| (found - exact).abs() <= 1e-6 * exact.abs();
-                assert!(near(of_beta[channel], plain), "channel {channel}");
-                assert!(
-                    near(of_gamma[channel], centred * inverse[channel]),
-                    "channel {channel}"
-                );
-            }
-            let [g, x, added] = [0, 1, 2].map(|map| f64::from(maps[map][i]));
-            let per_value = scale[channel] / count as f64;
-            let of_x = inverse[channel] * inverse[channel] * centred * (x - mean[channel]);
-            expected.push((scale[channel] * g - per_value * (of_x + plain) + added) as f32);
+        // Of each channel Σ g and Σ g (x − mean); the gradients of γ and β are rounded to f32 once.
+        let totals: Vec<[f64; 2]> = (0..channels)
+            .map(|channel| [0, 1].map(|which| total(which, channel)))
+            .collect();
+        let near = |found: f64, exact: f64| (found - exact).abs() <= 1e-6 * exact.abs();
+        for (channel, (of_gamma, of_beta)) in zip(read(&of_gamma), read(&of_beta))
+            .enumerate()
+            .take(channels)
+        {
+            let [plain, centred] = totals[channel];
+            assert!(near(of_beta, plain), "channel {channel}");
+            assert!(
+                near(of_gamma, centred * inverse[channel]),
+                "channel {channel}"
+            );
         }
+        let [gradient, x, added] = [6, 7, 8].map(|seed| uniform(&dims, seed).unwrap());
+        let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let expected = zip(zip(values(&gradient), values(&x)), values(&added))
+            .enumerate()
+            .map(|(i, ((g, x), added))| {
+                let channel = i / (height * width) % channels;
+                let [plain, centred] = totals[channel];
+                let of_x = inverse[channel].powi(2) * centred * (f64::from(x) - mean[channel]);
+                let through = f64::from(g) - (of_x + plain) / count as f64;
+                (scale[channel] * through + f64::from(added)) as f32
+            })
+            .collect::<Vec<f32>>();
         let expected = Tensor::from_vec(expected, &dims, &Device::Cpu).unwrap();
         for (precision, bound) in [(Precision::F32, 1e-6), (Precision::Bf16, 1e-2)] {
             let [gradient, x, added] =

@@ -266,17 +266,35 @@ impl Decoder {
 
     /// The registers of `{%r1, %r2}`, or of a single operand.
     fn list(&mut self, operand: &str) -> Result<Vec<usize>, String> {
-        let inner = operand
-            .strip_prefix('{')
-            .and_then(|operand| operand.strip_suffix('}'))
-            .unwrap_or(operand);
-        inner.split(',').map(|one| self.value(one)).collect()
+        inner(operand)
+            .split(',')
+            .map(|one| self.value(one))
+            .collect()
+    }
+
+    /// The register that an operand names to be written.
+    fn result(&mut self, operand: &str) -> Result<usize, String> {
+        if operand.starts_with('%') && Special::named(operand).is_none() {
+            Ok(self.register(operand))
+        } else {
+            Err(format!("`{operand}` is nothing that can be written"))
+        }
+    }
+
+    /// Likewise of `{%r1, %r2}`, or of a single operand.
+    fn results(&mut self, operand: &str) -> Result<Vec<usize>, String> {
+        inner(operand)
+            .split(',')
+            .map(|one| self.result(one))
+            .collect()
+    }
+
+    fn results_of_matrix(&mut self, operand: &str) -> Result<[usize; 4], String> {
+        exactly(operand, self.results(operand)?)
     }
 
     fn registers<const N: usize>(&mut self, operand: &str) -> Result<[usize; N], String> {
-        let found = self.list(operand)?;
-        <[usize; N]>::try_from(found)
-            .map_err(|found| format!("`{operand}` has {} registers, expected {N}", found.len()))
+        exactly(operand, self.list(operand)?)
     }
 
     /// The address of `[%r1+16]`.
@@ -319,9 +337,9 @@ impl Decoder {
             ["ret"] => Action::Return,
             ["bar", "sync"] if operand(0)? == "0" => Action::Barrier,
             ["mov", kind] if operand(0)?.starts_with('{') => {
-                let to = self.list(operand(0)?)?;
+                let to = self.results(operand(0)?)?;
                 Action::Unpack {
-                    bits: 8 * bytes_of(kind)? / to.len(),
+                    bits: bits_of_part(kind, to.len())?,
                     from: self.value(operand(1)?)?,
                     to,
                 }
@@ -329,21 +347,21 @@ impl Decoder {
             ["mov", kind] if operand(1)?.starts_with('{') => {
                 let from = self.list(operand(1)?)?;
                 Action::Pack {
-                    bits: 8 * bytes_of(kind)? / from.len(),
+                    bits: bits_of_part(kind, from.len())?,
                     from,
-                    to: self.value(operand(0)?)?,
+                    to: self.result(operand(0)?)?,
                 }
             }
             ["ld", "param", kind] => self.parameter(kind, operand(0)?, operand(1)?)?,
             ["ld", space, .., kind] => Action::Load {
                 space: space_of(space)?,
-                bytes: bytes_of(kind)?,
-                to: self.list(operand(0)?)?,
+                bytes: bytes_of_vector(kind, operand(0)?)?,
+                to: self.results(operand(0)?)?,
                 from: self.at(operand(1)?)?,
             },
             ["st", space, .., kind] => Action::Store {
                 space: space_of(space)?,
-                bytes: bytes_of(kind)?,
+                bytes: bytes_of_vector(kind, operand(1)?)?,
                 to: self.at(operand(0)?)?,
                 from: self.list(operand(1)?)?,
             },
@@ -358,8 +376,8 @@ impl Decoder {
             ["shfl", "sync", "bfly", "b32"] => {
                 let mut to = operand(0)?.split('|');
                 Action::Shuffle {
-                    to: self.value(to.next().unwrap_or_default())?,
-                    found: to.next().map(|found| self.value(found)).transpose()?,
+                    to: self.result(to.next().unwrap_or_default())?,
+                    found: to.next().map(|found| self.result(found)).transpose()?,
                     value: self.value(operand(1)?)?,
                     mask: self.value(operand(2)?)?,
                     last: self.value(operand(3)?)?,
@@ -367,7 +385,7 @@ impl Decoder {
                 }
             }
             ["atom", "global", "exch", "b32"] => Action::Exchange {
-                to: self.value(operand(0)?)?,
+                to: self.result(operand(0)?)?,
                 at: self.at(operand(1)?)?,
                 value: self.value(operand(2)?)?,
             },
@@ -382,7 +400,7 @@ impl Decoder {
                 "b16",
             ] => Action::LoadMatrices {
                 transposed: layout == ["trans"],
-                to: self.registers(operand(0)?)?,
+                to: self.results_of_matrix(operand(0)?)?,
                 from: self.at(operand(1)?)?,
             },
             [
@@ -397,7 +415,7 @@ impl Decoder {
                 "bf16",
                 "f32",
             ] => Action::Multiply {
-                to: self.registers(operand(0)?)?,
+                to: self.results_of_matrix(operand(0)?)?,
                 a: self.registers(operand(1)?)?,
                 b: self.registers(operand(2)?)?,
                 c: self.registers(operand(3)?)?,
@@ -417,7 +435,7 @@ impl Decoder {
         Ok(Action::Parameter {
             place: place.ok_or_else(|| format!("there is no parameter `{name}`"))?,
             bytes: bytes_of(kind)?,
-            to: self.value(to)?,
+            to: self.result(to)?,
         })
     }
 
@@ -437,8 +455,38 @@ impl Decoder {
         Ok(Action::Compute {
             function,
             from,
-            to: self.value(to)?,
+            to: self.result(to)?,
         })
+    }
+}
+
+/// What is within the braces of a list.
+fn inner(operand: &str) -> &str {
+    let within = operand.strip_prefix('{');
+    within
+        .and_then(|within| within.strip_suffix('}'))
+        .unwrap_or(operand)
+}
+
+fn exactly<const N: usize>(operand: &str, found: Vec<usize>) -> Result<[usize; N], String> {
+    <[usize; N]>::try_from(found)
+        .map_err(|found| format!("`{operand}` has {} registers, expected {N}", found.len()))
+}
+
+/// Bits of each of the parts of a register.
+fn bits_of_part(kind: &str, parts: usize) -> Result<usize, String> {
+    match 8 * bytes_of(kind)? / parts.max(1) {
+        bits @ (8 | 16 | 32) => Ok(bits),
+        _ => Err(format!("`{kind}` has no {parts} parts")),
+    }
+}
+
+/// Bytes of each of the numbers that are read or written together.
+fn bytes_of_vector(kind: &str, operand: &str) -> Result<usize, String> {
+    let bytes = bytes_of(kind)?;
+    match bytes * inner(operand).split(',').count() {
+        1 | 2 | 4 | 8 | 16 => Ok(bytes),
+        all => Err(format!("{all} bytes are not read or written together")),
     }
 }
 

@@ -136,11 +136,11 @@ fn shared(decoder: &mut Decoder, declaration: &str) -> Result<(), String> {
         .strip_suffix("];")
         .and_then(|array| array.split_once('['))
         .ok_or_else(not_known)?;
-    let [align, bytes] = [align, bytes].map(str::parse::<usize>);
+    let [align, bytes] = [align, bytes].map(str::parse::<u32>);
     let (Ok(align), Ok(bytes)) = (align, bytes) else {
         return Err(not_known());
     };
-    decoder.shared(name, align, bytes);
+    decoder.shared(name, align as usize, bytes as usize);
     Ok(())
 }
 

@@ -395,6 +395,20 @@ fn what_is_not_sound_is_named() {
             "the operand `elsewhere` is not known",
         ),
         ("ld.local.u32 %result, [%t];", "memory `local` is not known"),
+        ("mov.u32 5, %t;", "`5` is nothing that can be written"),
+        (
+            "mov.u32 %tid.x, %t;",
+            "`%tid.x` is nothing that can be written",
+        ),
+        (
+            "ld.global.v4.f64 {%r1, %r2, %r3, %r4}, [%out];",
+            "32 bytes are not read",
+        ),
+        ("mov.b32 {%r1, %r2, %r3}, %t;", "`b32` has no 3 parts"),
+        (
+            "cp.async.wait_group 18446744073709551615; ld.shared.u32 %result, [-4];",
+            "none of the 4 at 4294967292",
+        ),
     ] {
         let found = reason(body);
         assert!(found.contains(expected), "{body}: {found}");

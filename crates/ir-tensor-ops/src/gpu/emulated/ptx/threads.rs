@@ -329,8 +329,9 @@ impl Threads {
         active: Mask,
     ) -> Result<(), String> {
         let ended = self.ended;
-        let is_due =
-            |copy: &Copy| active >> copy.lane & 1 == 1 && copy.group + later < ended[copy.lane];
+        let is_due = |copy: &Copy| {
+            active >> copy.lane & 1 == 1 && copy.group.saturating_add(later) < ended[copy.lane]
+        };
         let (due, left) = std::mem::take(&mut self.copies)
             .into_iter()
             .partition(is_due);
