@@ -21,6 +21,7 @@ fn compile_for_gpus() {
     println!("cargo:rerun-if-env-changed=CUDA_HOME");
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("kernels.fatbin");
     let nvcc = nvcc();
+    link_runtime_statically(&nvcc);
     let status = Command::new(&nvcc)
         .args(["-fatbin", "-O3", "-std=c++17"])
         .args(["-gencode", "arch=compute_90,code=[sm_90,compute_90]"])
@@ -42,6 +43,36 @@ fn compile_for_gpus() {
              set NVCC to its path or CUDA_HOME to the toolkit, or build without the feature",
             nvcc.display()
         )),
+    }
+}
+
+/// Candle links a few kernels to CUDA's runtime, as a library that has to be there when the program starts. Where the toolkit has
+/// it as an archive too, the linker finds that first, and needs no library.
+fn link_runtime_statically(nvcc: &Path) {
+    let searched = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&searched)
+        .map(|folder| folder.join(nvcc))
+        .find_map(|program| program.canonicalize().ok());
+    let Some(toolkit) = found
+        .as_deref()
+        .and_then(Path::parent)
+        .and_then(Path::parent)
+    else {
+        return;
+    };
+    let folders = [
+        "lib64",
+        "lib",
+        "targets/x86_64-linux/lib",
+        "lib/x86_64-linux-gnu",
+    ];
+    let folders = folders.map(|folder| toolkit.join(folder));
+    if let Some(folder) = folders
+        .iter()
+        .find(|folder| folder.join("libcudart_static.a").exists())
+    {
+        println!("cargo:rustc-link-search=native={}", folder.display());
+        println!("cargo:rustc-link-lib=static:-bundle=cudart_static");
     }
 }
 

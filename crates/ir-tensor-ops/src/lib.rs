@@ -53,6 +53,13 @@ pub mod explicit;
 pub mod gpu;
 mod images;
 mod input;
+#[cfg(all(
+    any(feature = "cuda", test),
+    target_arch = "x86_64",
+    target_os = "linux",
+    target_env = "gnu"
+))]
+mod late;
 mod memory;
 mod norm;
 mod parallel;

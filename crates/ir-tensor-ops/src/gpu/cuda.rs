@@ -48,6 +48,8 @@ type Mark = (String, CudaEvent);
 impl Cuda {
     /// A device of the machine, on a stream of its own.
     pub(super) fn open(ordinal: usize) -> Result<Self> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+        super::libraries::load()?;
         let device = CudaDevice::new_with_stream(ordinal)?;
         // SAFETY: nothing has memory of the device yet, and all memory is taken and given back in its one stream. What goes on
         // beside is ordered by `begin_beside` and `join`: no event is needed for each piece of memory.

@@ -23,6 +23,13 @@ mod emulated;
 #[cfg(feature = "emulation")]
 mod emulation;
 mod images;
+#[cfg(all(
+    feature = "cuda",
+    target_arch = "x86_64",
+    target_os = "linux",
+    target_env = "gnu"
+))]
+mod libraries;
 mod map;
 mod norm;
 mod pool;
