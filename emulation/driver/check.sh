@@ -6,8 +6,8 @@
 #
 #   emulation/driver/check.sh
 #
-# Needs what a build with the feature needs, CUDA's compiler and libraries to link, and programs that look for CUDA's functions when they
-# first call them instead of when they start, since only those that are called are here.
+# Needs what a build with the feature needs: CUDA's compiler, and libraries to link. They are loaded when they are first called, so that
+# it is enough to have here what is called.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=emulation/driver
@@ -27,7 +27,7 @@ cp "$(dirname "$manifest")"/src/*.cu* "$sources"
 for header in compatibility.cuh cuda.h cuda_fp16.h cuda_bf16.h cuda_fp8.h cuda/std/limits; do
     : > "$sources/$header"
 done
-for file in affine binary cast fill indexing reduce ternary unary; do
+for file in affine binary cast conv fill indexing reduce ternary unary; do
     source="$sources/$file.cpp"
     printf '#include "%s/%s/candle.h"\n#include "%s.cu"\n' "$PWD" "$here" "$file" > "$source"
     "${compile[@]}" -w -I "$sources" -c "$source" -o "$sources/$file.o"
@@ -61,5 +61,7 @@ programs=$(cargo build --release --package ir-emulation --package ir-tensor-ops 
     --features ir-emulation/cuda,ir-tensor-ops/cuda --message-format=json-render-diagnostics |
     sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
 for program in $programs; do
+    # It starts where there is no driver.
+    "$program" --list > /dev/null
     LD_LIBRARY_PATH="$made" DRIVER_RESOURCES="$made/resources" "$program" --test-threads 1
 done

@@ -1,20 +1,78 @@
-// What stands on top of the driver, as far as this project uses it: handles of cuBLAS and cuRAND, which Candle makes
-// for every device, and cuDNN's convolutions of channels-last maps, by their definition.
+// What stands on top of the driver, as far as this project uses it: a handle of cuRAND, which Candle makes for every
+// device, cuBLAS's products of matrices in f32, and cuDNN's convolutions of channels-last maps, by their definition.
 
 #include <math.h>
 #include <stdio.h>
 
 #include "driver.h"
 
+// What cuBLAS and cuDNN are asked through.
+struct Handle {
+    void *stream;
+};
+
+static constexpr Status CUBLAS_INVALID_VALUE = 7, CUBLAS_EXECUTION_FAILED = 13;
+static constexpr int REAL_32F = 0, COMPUTE_32F = 68;
+
+// Matrices one behind the other, by columns, each of which begins `leading` numbers behind the one before.
+struct Matrices {
+    float *data;
+    int rows, columns, leading;
+    long long stride;
+
+    bool lie_there(int count) const {
+        size_t numbers = (size_t)stride * (count - 1) + (size_t)leading * (columns - 1) + rows;
+        return leading >= rows && driver.memory.holds((Address)data, numbers * sizeof(float));
+    }
+
+    float &at(int matrix, int row, int column) const { return data[matrix * stride + (size_t)column * leading + row]; }
+};
+
 extern "C" {
 
-Status cublasCreate_v2(void **made) {
-    *made = &driver;
+Status cublasCreate_v2(Handle **made) {
+    *made = new Handle{};
     return SUCCESS;
 }
 
-Status cublasDestroy_v2(void *) { return SUCCESS; }
-Status cublasSetStream_v2(void *, void *) { return SUCCESS; }
+Status cublasDestroy_v2(Handle *handle) {
+    delete handle;
+    return SUCCESS;
+}
+
+Status cublasSetStream_v2(Handle *handle, void *stream) {
+    handle->stream = stream;
+    return SUCCESS;
+}
+
+// C = A B, with A and B transposed where that is asked for.
+Status cublasGemmStridedBatchedEx(Handle *handle, int transpose_a, int transpose_b, int m, int n, int k,
+                                  const float *alpha, float *a_data, int a_type, int lda, long long a_stride,
+                                  float *b_data, int b_type, int ldb, long long b_stride, const float *beta,
+                                  float *c_data, int c_type, int ldc, long long c_stride, int count, int compute_type,
+                                  int) {
+    Locked locked(driver.mutex);
+    Matrices a{a_data, transpose_a ? k : m, transpose_a ? m : k, lda, a_stride},
+        b{b_data, transpose_b ? n : k, transpose_b ? k : n, ldb, b_stride}, c{c_data, m, n, ldc, c_stride};
+    bool types = a_type == REAL_32F && b_type == REAL_32F && c_type == REAL_32F && compute_type == COMPUTE_32F;
+    if (!types || *alpha != 1 || *beta != 0) REFUSE(CUBLAS_INVALID_VALUE, "types or factors");
+    if (!a.lie_there(count) || !b.lie_there(count) || !c.lie_there(count))
+        REFUSE(CUBLAS_INVALID_VALUE, "the matrices are not where they are said to be");
+    Status status = driver.enqueue(driver.stream(handle->stream), [=]() -> Status {
+        Memory::Opened opened(driver.memory);
+        for (int matrix = 0; matrix < count; matrix++)
+            for (int row = 0; row < m; row++)
+                for (int column = 0; column < n; column++) {
+                    float sum = 0;
+                    for (int i = 0; i < k; i++)
+                        sum += (transpose_a ? a.at(matrix, i, row) : a.at(matrix, row, i)) *
+                               (transpose_b ? b.at(matrix, column, i) : b.at(matrix, i, column));
+                    c.at(matrix, row, column) = sum;
+                }
+        return SUCCESS;
+    });
+    return status ? CUBLAS_EXECUTION_FAILED : (Status)SUCCESS;
+}
 
 Status curandCreateGenerator(void **made, int) {
     *made = &driver;
@@ -31,10 +89,6 @@ Status curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return S
 
 enum : Status { BAD_PARAM = 2000, NOT_SUPPORTED = 3000, EXECUTION_FAILED = 5000 };
 enum { NHWC = 1, FLOAT = 0, BFLOAT16 = 9, CROSS_CORRELATION = 1, TENSOR_OP_MATH = 1, FMA_MATH = 3 };
-
-struct Handle {
-    void *stream;
-};
 
 // A map [N, C, H, W], or weights [K, C, H, W].
 struct Description {

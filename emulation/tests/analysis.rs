@@ -1,9 +1,15 @@
 //! The measures of a network on a GPU are those of the same network on the CPU.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
 use ir_analysis::{Measure, Options, analyze_split};
 use ir_emulation::{gpus, uniform};
+use ir_models::import::{
+    BlockKind, Family, ImportedArchitecture, ImportedResNet, ImportedStage, ModelConfig,
+    Strictness, Weights,
+};
 use ir_models::{Architecture, ResNet, ResidualNetwork, gpu};
 use serde_json::Value;
 
@@ -56,6 +62,11 @@ fn compare(path: &str, there: &Value, here: &Value) {
     }
 }
 
+fn labels() -> Tensor {
+    let labels: Vec<u32> = (0..8).map(|i| i % 3).collect();
+    Tensor::from_vec(labels, 8, &Device::Cpu).unwrap()
+}
+
 #[test]
 fn every_measure_agrees() {
     let architecture = Architecture::from_json(
@@ -65,16 +76,72 @@ fn every_measure_agrees() {
     );
     let network = ResNet::initialize(&architecture.unwrap(), 3).unwrap();
     let images = uniform(&[8, 3, 8, 8], 0).unwrap();
-    let labels = Tensor::from_vec(
-        (0..8u32).map(|i| i % 3).collect::<Vec<_>>(),
-        8,
-        &Device::Cpu,
-    )
-    .unwrap();
+    let labels = labels();
     let here = measured(&network, &images, &labels);
     for gpu in gpus() {
         let there = gpu::Network::new(&gpu, &network).unwrap();
         let images = images.to_device(&gpu.device()).unwrap();
         compare("split", &measured(&there, &images, &labels), &here);
+    }
+}
+
+/// A ResNeXt of two stages with the stem of ImageNet, whose numbers are as good as random.
+fn imported() -> ImportedResNet {
+    let stage = ImportedStage {
+        blocks: 2,
+        width: 8,
+        channels: 16,
+        groups: 2,
+        stride: 1,
+        transition: true,
+    };
+    let architecture = ImportedArchitecture {
+        family: Family::Torchvision,
+        block: BlockKind::Bottleneck,
+        image_channels: 3,
+        stem_channels: 8,
+        stem_kernel: 7,
+        stages: vec![
+            stage.clone(),
+            ImportedStage {
+                width: 10,
+                channels: 20,
+                stride: 2,
+                ..stage
+            },
+        ],
+        stride_in_first: false,
+        classes: 3,
+    };
+    let tensors = architecture.tensors().into_iter().zip(0u64..);
+    let tensors: BTreeMap<String, Tensor> = tensors
+        .map(|((name, shape), seed)| {
+            let offset = if name.ends_with("running_var") {
+                1.
+            } else {
+                0.
+            };
+            let values = uniform(&shape, seed).unwrap();
+            (name, values.affine(0.5, offset).unwrap())
+        })
+        .collect();
+    let config = ModelConfig::default();
+    let (network, _) =
+        ImportedResNet::build(&Weights::new(tensors), &config, Strictness::Strict).unwrap();
+    assert_eq!(network.architecture(), &architecture);
+    network
+}
+
+#[test]
+fn every_measure_of_an_imported_network_agrees() {
+    let network = imported();
+    let images = uniform(&[8, 3, 16, 16], 0).unwrap();
+    let labels = labels();
+    let here = measured(&network, &images, &labels);
+    for gpu in gpus() {
+        let there = network.to_device(&gpu.device()).unwrap();
+        let images = images.to_device(&gpu.device()).unwrap();
+        let there = gpu.in_place_of_the_cpu(|| measured(&there, &images, &labels));
+        compare("split", &there, &here);
     }
 }

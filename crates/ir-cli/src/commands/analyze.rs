@@ -97,10 +97,10 @@ fn on_a_gpu(target: &Target, subject: &Subject) -> Result<Option<Box<dyn Residua
     }
     match &subject.source {
         Source::Ours { network, .. } => target.network(network),
-        Source::Imported(_) => bail!(
-            "--device cuda: {} is not of `ir train`, and only such networks are analysed on a GPU; use --device cpu",
-            subject.file.display()
-        ),
+        Source::Imported(imported) => {
+            let network = imported.network.to_device(&target.device())?;
+            Ok(Some(Box::new(network)))
+        }
     }
 }
 

@@ -58,6 +58,14 @@ impl FoldedConvolution {
         })
     }
 
+    pub(super) fn to_device(&self, device: &Device) -> candle_core::Result<Self> {
+        Ok(Self {
+            weight: self.weight.to_device(device)?,
+            bias: self.bias.to_device(device)?,
+            ..*self
+        })
+    }
+
     /// `[N, I, H, W]` to `[N, O, ⌈H / stride⌉, ⌈W / stride⌉]`, differentiable with respect to x.
     pub(super) fn apply(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         let kernel = self.weight.dim(2)?;

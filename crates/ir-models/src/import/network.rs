@@ -1,6 +1,6 @@
 //! An imported network as five functions.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ir_tensor_ops::explicit::add;
 use ir_tensor_ops::{linear, relu};
 
@@ -25,11 +25,12 @@ pub enum Strictness {
     AllowUnexpected,
 }
 
-/// A post-activation residual network of someone else's, f32 on the CPU, for evaluation; what its
+/// A post-activation residual network of someone else's, in f32, for evaluation; what its
 /// five functions are stands in the [module's documentation](super).
 ///
 /// Each batch norm is folded into the convolution before it. Candle's autograd reaches the
-/// representations but not the weights, which are constants.
+/// representations but not the weights, which are constants. It is read to the CPU, and reads images of
+/// the device that [`ImportedResNet::to_device`] takes it to.
 #[derive(Debug, Clone)]
 pub struct ImportedResNet {
     architecture: ImportedArchitecture,
@@ -54,6 +55,16 @@ impl ImportedBlock {
             Some(convolution) => convolution.apply(h),
             None => Ok(h.clone()),
         }
+    }
+
+    fn to_device(&self, device: &Device) -> candle_core::Result<Self> {
+        let branch = self.branch.iter().map(|layer| layer.to_device(device));
+        let shortcut = self.shortcut.as_ref().map(|layer| layer.to_device(device));
+        Ok(Self {
+            stage: self.stage,
+            branch: branch.collect::<candle_core::Result<_>>()?,
+            shortcut: shortcut.transpose()?,
+        })
     }
 }
 
@@ -137,6 +148,51 @@ impl ImportedResNet {
             architecture,
         };
         Ok((network, report))
+    }
+
+    /// The same network on another device.
+    ///
+    /// # Errors
+    /// What the device reports.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use candle_core::{DType, Device, Tensor};
+    /// # use ir_models::import::{ImportedResNet, ModelConfig, Strictness, Weights};
+    /// # use ir_models::ResidualNetwork;
+    /// # let one = |shape: &[usize]| Tensor::ones(shape, DType::F32, &Device::Cpu);
+    /// # let mut tensors = BTreeMap::from([
+    /// #     ("conv1.weight".to_owned(), one(&[4, 3, 3, 3])?),
+    /// #     ("fc.weight".to_owned(), one(&[2, 4])?),
+    /// #     ("fc.bias".to_owned(), one(&[2])?),
+    /// # ]);
+    /// # for layer in ["layer1.0.conv1", "layer1.0.conv2"] {
+    /// #     tensors.insert(format!("{layer}.weight"), one(&[4, 4, 3, 3])?);
+    /// # }
+    /// # for norm in ["bn1", "layer1.0.bn1", "layer1.0.bn2"] {
+    /// #     for tensor in ["weight", "bias", "running_mean", "running_var"] {
+    /// #         tensors.insert(format!("{norm}.{tensor}"), one(&[4])?);
+    /// #     }
+    /// # }
+    /// # let weights = Weights::new(tensors);
+    /// # let (network, _) = ImportedResNet::build(&weights, &ModelConfig::default(), Strictness::Strict)?;
+    /// # let images = one(&[1, 3, 8, 8])?;
+    /// // The GPU, where the program is built for one and finds one.
+    /// let device = Device::cuda_if_available(0).unwrap_or(Device::Cpu);
+    /// let network = network.to_device(&device)?;
+    /// let logits = network.logits(&images.to_device(&device)?)?;
+    /// assert_eq!(logits.dims(), [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let blocks = self.blocks.iter().map(|block| block.to_device(device));
+        Ok(Self {
+            architecture: self.architecture.clone(),
+            stem: self.stem.to_device(device)?,
+            blocks: blocks.collect::<candle_core::Result<_>>()?,
+            classifier_weight: self.classifier_weight.to_device(device)?,
+            classifier_bias: self.classifier_bias.to_device(device)?,
+        })
     }
 
     /// What it consists of.
