@@ -110,7 +110,8 @@ impl Gpu {
     /// be given to other streams of the same context: nothing orders them.
     ///
     /// # Errors
-    /// `Candle` if there is no such GPU, [`Error::Gpu`](crate::Error::Gpu) if the driver does not take the kernels.
+    /// `Candle` if there is no such GPU, [`Error::Gpu`](crate::Error::Gpu) if one of CUDA's libraries cannot be loaded or the driver does
+    /// not take the kernels.
     ///
     /// ```no_run
     /// # #[cfg(feature = "cuda")]
