@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "cuda", feature = "emulation"))]
 pub mod compare;
+mod failure;
 pub mod gpu_roofline;
 #[cfg(any(feature = "cuda", feature = "emulation"))]
 pub mod gpu_run;
@@ -11,6 +12,7 @@ pub mod roofline;
 pub mod worker;
 
 use candle_core::{Device, Result, Shape, Tensor};
+pub use failure::Failure;
 use ir_tensor_ops::random;
 use rand::Rng;
 use rand_distr::StandardNormal;

@@ -8,6 +8,7 @@ use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
+use ir_benches::Failure;
 use ir_data::{Batch, BatchOptions, Dataset, Loader, Locations};
 use ir_models::{
     Architecture, Checkpoint, DataDescription, ResNet, Schedule, Sgd, Trainer, TrainingSettings,
@@ -31,7 +32,7 @@ struct Task {
     weights: PathBuf,
 }
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Failure> {
     let mut lines = std::io::stdin().lock().lines();
     let line = lines.next().ok_or("no task on stdin")??;
     let task: Task = serde_json::from_str(&line)?;

@@ -14,6 +14,7 @@
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 
+use ir_benches::Failure;
 use ir_benches::compare::{Differences, compare};
 use ir_benches::gpu_run::Run;
 use ir_benches::worker::{Result, serve};
@@ -41,14 +42,15 @@ enum Type {
     Bf16,
 }
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        [] => serve_runs(),
-        ["compare", network, batch, precision] => compare_passes(network, batch, precision),
-        _ => Err("expected nothing, or: compare NETWORK BATCH f32|bf16".into()),
+        [] => serve_runs()?,
+        ["compare", network, batch, precision] => compare_passes(network, batch, precision)?,
+        _ => return Err("expected nothing, or: compare NETWORK BATCH f32|bf16".into()),
     }
+    Ok(())
 }
 
 fn compare_passes(network: &str, batch: &str, precision: &str) -> Result<()> {

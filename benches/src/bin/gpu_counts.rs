@@ -11,9 +11,10 @@
 
 #![allow(clippy::print_stdout, reason = "it prints a table")]
 
+use ir_benches::Failure;
 use ir_benches::gpu_roofline::Gpu as Limits;
 use ir_benches::gpu_run::Run;
-use ir_benches::worker::{Result, Steps};
+use ir_benches::worker::Steps;
 use ir_tensor_ops::gpu::{Counts, Gpu, Precision};
 
 /// Multiprocessors of an H100 (SXM).
@@ -25,7 +26,7 @@ const INSTRUCTIONS: f64 = 4.;
 /// Bytes of a sector.
 const SECTOR: f64 = 32.;
 
-fn main() -> Result<()> {
+fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [ptx, network, batch, precision] = &arguments[..] else {
         return Err("expected KERNELS.ptx NETWORK BATCH f32|bf16".into());

@@ -6,14 +6,13 @@
 //!
 //! RECORD is what `cargo xtask bench --device cuda` recorded; without it the columns of what was measured are empty.
 
-use std::error::Error;
 use std::io::Write;
 
 use ir_benches::gpu_roofline::{Gpu, StepCost};
-use ir_benches::{SUBJECTS, record};
+use ir_benches::{Failure, SUBJECTS, record};
 use ir_models::Architecture;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     let measured = record::of_argument(["network", "precision"])?;
     writeln!(

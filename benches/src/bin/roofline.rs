@@ -7,14 +7,13 @@
 //! RECORD is a comparison that `cargo xtask bench` recorded on this machine; without it the columns of what was
 //! measured are empty.
 
-use std::error::Error;
 use std::io::Write;
 
 use ir_benches::roofline::Cost;
-use ir_benches::{SUBJECTS, peak, record};
+use ir_benches::{Failure, SUBJECTS, peak, record};
 use ir_models::Architecture;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     let measured = record::of_argument(["network", "mode"])?;
     let (operations, bytes) = (peak::operations_per_second(), peak::bytes_per_second());

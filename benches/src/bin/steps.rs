@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use candle_core::Tensor;
 use ir_benches::worker::{Result, Steps, serve};
-use ir_benches::{labels, normal};
+use ir_benches::{Failure, labels, normal};
 use ir_models::{Architecture, ResNet, ResidualNetwork, Schedule, Sgd, Trainer, TrainingSettings};
 use serde::Deserialize;
 
@@ -39,9 +39,9 @@ enum Mode {
     Evaluate,
 }
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Failure> {
     ir_tensor_ops::keep_freed_memory();
-    serve(prepare)
+    Ok(serve(prepare)?)
 }
 
 /// A step that is taken again and again.
