@@ -136,7 +136,13 @@ impl Panel {
             scene.text((center.0, bottom + 34.0), &labels.x, middle);
         }
         if !labels.y.is_empty() {
-            scene.text((self.left - 51.0, center.1), &labels.y, middle.upwards());
+            // Clear of the ticks also where a letter of it is set low.
+            let widths = labels
+                .y_ticks
+                .iter()
+                .map(|(_, text)| text_width(text, SMALL));
+            let beside = widths.fold(51.0, |beside, width| f64::max(beside, width + 15.0));
+            scene.text((self.left - beside, center.1), &labels.y, middle.upwards());
         }
         if !labels.title.is_empty() {
             let set = Type::new(LARGE, Colour::Ink).bold();
